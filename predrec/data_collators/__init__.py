@@ -1,0 +1,19 @@
+"""From text to batches: corpora, tokenizers, rows of tokens, masks, the collator."""
+
+from .collator import DataCollatorForPreTraining
+from .corpus import Corpus, load_corpus
+from .rows import DocumentRows, PackedRows, StreamedRows, TokenRows, tokenize_documents
+from .tokenizers import load_tokenizer, train_tokenizer
+
+__all__ = [
+    "Corpus",
+    "DataCollatorForPreTraining",
+    "DocumentRows",
+    "PackedRows",
+    "StreamedRows",
+    "TokenRows",
+    "load_corpus",
+    "load_tokenizer",
+    "tokenize_documents",
+    "train_tokenizer",
+]

@@ -1,0 +1,177 @@
+"""The pre-training collator: rows of token ids in, one batch with both mask sets out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from .block_masks import draw_block_masks, num_draws
+from .masked_tokens import MaskingUnit, choose_tokens, corrupt_tokens, special_token_table, word_start_table
+from .randomness import example_generator
+
+
+@dataclass
+class DataCollatorForPreTraining:
+    """Makes BERT masks and I-JEPA block masks for a batch, as a pure function of seed, epoch and example.
+
+    Args:
+        tokenizer ([`PreTrainedTokenizerBase`]): Needs a mask token and a padding token.
+        seed (`int`, defaults to 42): Seed of all masks.
+        mlm_probability (`float`, defaults to 0.15): Expected share of ordinary tokens to reconstruct.
+        mask_replace_prob, random_replace_prob (`float`, default to 0.8 and 0.1):
+            Of those, the shares that become the mask token and a random ordinary token; the rest stay.
+        masking_unit (`"token"`, `"word"` or `"span"`, defaults to `"token"`):
+            Choose tokens, whole words, or SpanBERT's spans of whole words.
+        context_scale, target_scale (`tuple` of two floats, default to (0.65, 0.85) and (0.10, 0.25)):
+            Range of the context block's and of each target block's share of the real tokens.
+        num_target_blocks (`int`, defaults to 2): Target blocks per row; 0 leaves the JEPA keys out.
+        min_context_tokens (`int`, defaults to 32): Tokens that stay visible in rows of 128 real tokens or more; in
+            shorter rows it is at most a quarter of the row.
+        label_view (`"full"` or `"context"`, defaults to `"full"`):
+            Whether `label_indices` count in the flattened text or in the flattened context.
+        pad_to_multiple_of (`int`, defaults to 64): Padded rows are filled up to a multiple of this, so that few
+            different shapes occur.
+
+    Example:
+
+    ```python
+    >>> collator = DataCollatorForPreTraining(tokenizer)
+    >>> batch = collator([{"input_ids": ids, "example_ids": 7, "epoch": 0}])
+    >>> {key: tuple(value.shape) for key, value in batch.items()}
+    {'input_ids': (1, 128), 'labels': (1, 128), 'label_indices': (128,), 'example_ids': (1,),
+     'original_input_ids': (1, 128), 'context_indices': (1, 80), 'context_mask': (1, 80),
+     'target_indices': (1, 2, 24), 'target_mask': (1, 2, 24)}
+    ```
+
+    Raises:
+        ValueError: If the tokenizer lacks a mask token, or a row has no token that could be masked.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    seed: int = 42
+    mlm_probability: float = 0.15
+    mask_replace_prob: float = 0.8
+    random_replace_prob: float = 0.1
+    masking_unit: MaskingUnit = "token"
+    context_scale: tuple[float, float] = (0.65, 0.85)
+    target_scale: tuple[float, float] = (0.10, 0.25)
+    num_target_blocks: int = 2
+    min_context_tokens: int = 32
+    label_view: str = "full"
+    pad_to_multiple_of: int = 64
+    _special: np.ndarray = field(init=False, repr=False)
+    _ordinary_ids: np.ndarray = field(init=False, repr=False)
+    _word_starts: np.ndarray | None = field(init=False, repr=False, default=None)
+
+    def __post_init__(self):
+        if self.tokenizer.mask_token_id is None:
+            raise ValueError("`tokenizer_name`: the tokenizer has no mask token, which masked-LM training needs.")
+        self._special = special_token_table(self.tokenizer)
+        self._ordinary_ids = np.flatnonzero(~self._special)
+        if self.masking_unit != "token":
+            self._word_starts = word_start_table(self.tokenizer)
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        example_ids = np.array([feature["example_ids"] for feature in features], dtype=np.int64)
+        epochs = [int(feature["epoch"]) for feature in features]
+        original, lengths = self._pad([feature["input_ids"] for feature in features])
+        block_uniforms, token_uniforms = self._draw(epochs, example_ids, lengths, original.shape[1])
+
+        real = np.arange(original.shape[1]) < lengths[:, None]
+        special = self._special[original] | ~real
+        starts = None if self._word_starts is None else self._word_starts[original]
+        chosen, decider = choose_tokens(
+            ~special, token_uniforms[:, :2], self.mlm_probability, self.masking_unit, starts
+        )
+        if not chosen.any(1).all():
+            bad = example_ids[~chosen.any(1)].tolist()
+            raise ValueError(f"Examples {bad} hold special tokens only: there is nothing to mask. Remove them.")
+        corrupted = corrupt_tokens(
+            original,
+            chosen,
+            decider,
+            token_uniforms[:, 2:],
+            self.tokenizer.mask_token_id,
+            self._ordinary_ids,
+            self.mask_replace_prob,
+            self.random_replace_prob,
+        )
+        labels = np.where(chosen, original, -100)
+        batch = {"input_ids": corrupted, "labels": labels, "label_indices": labels, "example_ids": example_ids}
+        if not real.all():
+            batch["attention_mask"] = real.astype(np.int64)
+        if self.num_target_blocks:
+            batch["original_input_ids"] = original
+            batch |= self._blocks(lengths, special & real, block_uniforms)
+            if self.label_view == "context":
+                at_context = np.take_along_axis(labels, batch["context_indices"], 1)
+                batch["label_indices"] = np.where(batch["context_mask"], at_context, -100)
+        batch["label_indices"] = _filled_up(batch["label_indices"])
+        return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in batch.items()}
+
+    def _pad(self, rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns token ids `(batch_size, sequence_length)` and the real length of each row."""
+        lengths = np.array([len(row) for row in rows])
+        longest = int(lengths.max())
+        if (lengths != longest).any():
+            longest = _round_up(longest, self.pad_to_multiple_of)
+        padded = np.full((len(rows), longest), self.tokenizer.pad_token_id or 0, dtype=np.int64)
+        for target, row in zip(padded, rows, strict=True):
+            target[: len(row)] = row
+        return padded, lengths
+
+    def _draw(
+        self, epochs: list[int], example_ids: np.ndarray, lengths: np.ndarray, sequence_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws every random number of the batch; how many an example takes depends on its own length only."""
+        for_blocks = num_draws(self.num_target_blocks) if self.num_target_blocks else 0
+        blocks = np.empty((len(epochs), for_blocks))
+        tokens = np.zeros((len(epochs), 4, sequence_length), dtype=np.float32)
+        for row, (epoch, example_id, length) in enumerate(zip(epochs, example_ids, lengths, strict=True)):
+            generator = example_generator(self.seed, epoch, int(example_id))
+            # The tokens come first: their masks are the same whether or not there are target blocks.
+            tokens[row, :, :length] = generator.random((4, length), dtype=np.float32)
+            blocks[row] = generator.random(for_blocks)
+        return blocks, tokens
+
+    def _blocks(self, lengths: np.ndarray, special: np.ndarray, uniforms: np.ndarray) -> dict[str, np.ndarray]:
+        """Turns block masks into padded index arrays of few different shapes."""
+        masks = draw_block_masks(
+            lengths, special, uniforms, self.context_scale, self.target_scale, self.min_context_tokens
+        )
+        sequence_length = special.shape[1]
+        counts = masks.context.sum(1)
+        width = min(sequence_length, _round_up(int(counts.max()), max(8, sequence_length // 8)))
+        # A stable sort puts visible positions first, in order. What follows them is padding, marked by the mask.
+        indices = np.argsort(~masks.context, axis=1, kind="stable")[:, :width]
+
+        block_width = min(sequence_length, _round_up(max(1, int(masks.lengths.max())), max(8, sequence_length // 16)))
+        offsets = np.arange(block_width)
+        targets = masks.starts[..., None] + offsets
+        inside = np.broadcast_to(offsets < masks.lengths[:, None, None], targets.shape)
+        targets = np.minimum(targets, sequence_length - 1)
+        rows = np.arange(len(lengths))[:, None, None]
+        return {
+            "context_indices": indices,
+            "context_mask": np.arange(width) < counts[:, None],
+            "target_indices": targets,
+            "target_mask": inside & ~special[rows, targets],
+        }
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _filled_up(labels: np.ndarray) -> np.ndarray:
+    """Returns flat positions of labelled tokens, filled up to a round number with a position that has no label."""
+    flat = labels.ravel()
+    positions = np.flatnonzero(flat != -100)
+    size = min(_round_up(max(1, len(positions)), max(64, flat.size // 64)), flat.size)
+    if len(positions) == size:
+        return positions
+    unlabelled = np.flatnonzero(flat == -100)[0]
+    return np.concatenate([positions, np.full(size - len(positions), unlabelled)])

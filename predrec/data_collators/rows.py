@@ -1,0 +1,215 @@
+"""Rows of token ids: documents packed without padding, or one document per row."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import datasets
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import UserError
+from .tokenizers import separator_id, start_id
+
+
+def _tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase, dtype: str) -> dict[str, list[np.ndarray]]:
+    """Tokenizes documents; each ends with the separator. Special tokens written out in a text are plain text."""
+    encoded = tokenizer(
+        texts,
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )["input_ids"]
+    end = separator_id(tokenizer)
+    return {"input_ids": [np.array([*ids, end], dtype=dtype) for ids in encoded if ids]}
+
+
+def tokenize_documents(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, num_proc: int | None = None) -> Dataset:
+    """Tokenizes every document once, in order, into a memory-mapped column `input_ids` that is cached on disk.
+
+    Args:
+        dataset (`Dataset`): Documents in a column `text`.
+        tokenizer ([`PreTrainedTokenizerBase`]): Its separator ends every document.
+        num_proc (`int`, *optional*): Processes; the result does not depend on it.
+
+    Raises:
+        UserError: If the tokenizer knows none of the corpus's words.
+    """
+    dtype = "uint16" if len(tokenizer) <= 2**16 else "int32"
+    tokenized = dataset.map(
+        partial(_tokenize, tokenizer=tokenizer, dtype=dtype),
+        batched=True,
+        input_columns="text",
+        remove_columns=dataset.column_names,
+        features=datasets.Features({"input_ids": datasets.List(datasets.Value(dtype))}),
+        num_proc=num_proc if num_proc and num_proc > 1 and len(dataset) > num_proc else None,
+        desc="Tokenizing",
+    )
+    _check_known(tokenized, tokenizer)
+    return tokenized
+
+
+def _check_known(tokenized: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+    if not len(tokenized):
+        raise UserError("`train_file`: the corpus has no tokens: the tokenizer drops all of its characters.")
+    if tokenizer.unk_token_id is None:
+        return
+    sample = np.concatenate(tokenized.with_format("numpy")[:1000]["input_ids"])
+    words = sample[sample != separator_id(tokenizer)]
+    if (words == tokenizer.unk_token_id).all():
+        raise UserError(
+            "`tokenizer_name`: the tokenizer knows none of the corpus's word pieces, every token is "
+            f"{tokenizer.unk_token}: choose one for this language, or train one with `--train_tokenizer`."
+        )
+
+
+class TokenRows(torch.utils.data.Dataset):
+    """Rows of token ids, each with its number and the epoch, from which the collator derives its masks.
+
+    Args:
+        tokenized (`Dataset`): From [`tokenize_documents`].
+        tokenizer ([`PreTrainedTokenizerBase`]): For the token that begins a row.
+        max_seq_length (`int`): Most tokens in a row.
+    """
+
+    def __init__(self, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int):
+        # A shuffled or filtered view would be read through its indices; the rows below read the column itself.
+        self.tokenized = tokenized.flatten_indices() if tokenized._indices is not None else tokenized
+        self.max_seq_length = max_seq_length
+        start = start_id(tokenizer)
+        self._prefix = np.array([] if start is None else [start], dtype=np.int64)
+        # Shared memory, so that worker processes that are already running see the new epoch.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tells the masks which epoch it is."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def row(self, index: int) -> np.ndarray:
+        """Returns the token ids of a row, `(at most max_seq_length,)`."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return {"input_ids": self.row(index), "example_ids": index, "epoch": int(self._epoch)}
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in all rows."""
+        return sum(len(self.row(index)) for index in range(len(self)))
+
+
+class PackedRows(TokenRows):
+    """Documents end to end, cut into full rows: nothing is padded, and nothing is copied out of the mapped file.
+
+    Every row begins with the start token; the separator ends every document, wherever in a row that is. What is left
+    over after the last full row is dropped, unless it is all there is.
+    """
+
+    def __init__(self, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int):
+        super().__init__(tokenized, tokenizer, max_seq_length)
+        self._chunks: list[np.ndarray] | None = None
+        self._content = max_seq_length - len(self._prefix)
+        self._starts = np.cumsum([0] + [len(chunk) for chunk in self.chunks])
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_chunks": None}
+
+    @property
+    def chunks(self) -> list[np.ndarray]:
+        """The tokens of all documents, as views of the mapped file."""
+        if self._chunks is None:
+            column = self.tokenized.data.column("input_ids")
+            self._chunks = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks]
+        return self._chunks
+
+    def __len__(self) -> int:
+        return max(1, int(self._starts[-1]) // self._content)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self) * len(self._prefix) + min(int(self._starts[-1]), len(self) * self._content)
+
+    def row(self, index: int) -> np.ndarray:
+        begin = index * self._content
+        end = min(begin + self._content, int(self._starts[-1]))
+        pieces = [self._prefix]
+        chunk = int(np.searchsorted(self._starts, begin, side="right")) - 1
+        while begin < end:
+            base, stop = int(self._starts[chunk]), min(end, int(self._starts[chunk + 1]))
+            pieces.append(self.chunks[chunk][begin - base : stop - base])
+            begin, chunk = stop, chunk + 1
+        return np.concatenate(pieces).astype(np.int64)
+
+
+class DocumentRows(TokenRows):
+    """One document per row, cut after `max_seq_length` tokens; the collator pads."""
+
+    def __len__(self) -> int:
+        return len(self.tokenized)
+
+    def row(self, index: int) -> np.ndarray:
+        document = self.tokenized.with_format("numpy")[index]["input_ids"].astype(np.int64)
+        kept = document[: self.max_seq_length - len(self._prefix)]
+        kept[-1] = document[-1]  # The separator ends a cut document, too.
+        return np.concatenate([self._prefix, kept])
+
+
+class StreamedRows(IterableDataset):
+    """Packed rows made while reading, for corpora that are not to be copied to disk.
+
+    A row's number is its place in the stream. The loader may have one worker, not several: the order of a stream is
+    what makes a run repeatable.
+
+    Args:
+        documents (`datasets.IterableDataset`): Documents in a column `text`.
+        tokenizer, max_seq_length: See [`TokenRows`].
+        packing (`bool`): Full rows, or one document per row.
+    """
+
+    def __init__(
+        self,
+        documents: datasets.IterableDataset,
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int,
+        packing: bool = True,
+    ):
+        self.documents, self.tokenizer = documents, tokenizer
+        self.max_seq_length, self.packing = max_seq_length, packing
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tells the masks which epoch it is."""
+        self._epoch.fill_(epoch)
+
+    def _rows(self) -> Iterator[np.ndarray]:
+        start = start_id(self.tokenizer)
+        prefix = [] if start is None else [start]
+        content, pending = self.max_seq_length - len(prefix), np.array([], dtype=np.int64)
+        for batch in self.documents.iter(batch_size=256):
+            texts = [text for text in batch["text"] if text and text.strip()]
+            documents = _tokenize(texts, self.tokenizer, "int64")["input_ids"] if texts else []
+            if not self.packing:
+                for document in documents:
+                    kept = document[:content]
+                    kept[-1] = document[-1]
+                    yield np.concatenate([prefix, kept]).astype(np.int64)
+                continue
+            pending = np.concatenate([pending, *documents])
+            full = len(pending) // content
+            for piece in pending[: full * content].reshape(full, content):
+                yield np.concatenate([prefix, piece]).astype(np.int64)
+            pending = pending[full * content :]
+
+    def __iter__(self) -> Iterator[dict]:
+        epoch = int(self._epoch)
+        for index, row in enumerate(self._rows()):
+            yield {"input_ids": row, "example_ids": index, "epoch": epoch}

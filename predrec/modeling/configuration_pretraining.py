@@ -1,0 +1,148 @@
+"""Configuration of the pre-training model: any masked-LM encoder, a predictor, and the objective."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from .configuration_predrec import PredRecConfig
+
+Objective = Literal["hybrid", "mlm", "jepa"]
+JepaLoss = Literal["cosine", "smooth_l1", "mse", "vicreg", "barlow_twins", "infonce", "sigreg"]
+LossWeighting = Literal["learned", "fixed", "linear", "cosine", "uncertainty"]
+MlmView = Literal["full", "context"]
+
+
+@strict
+class PredRecPreTrainingConfig(PreTrainedConfig):
+    """Configuration of a [`PredRecForPreTraining`].
+
+    Args:
+        encoder_config (`PreTrainedConfig` or `dict`, *optional*):
+            Configuration of any masked-LM encoder; a dict is resolved by its `model_type`. A [`PredRecConfig`] when
+            absent.
+        objective (`"hybrid"`, `"mlm"` or `"jepa"`, defaults to `"hybrid"`):
+            Which losses are trained. `"mlm"` builds neither predictor nor target encoder.
+        predictor_hidden_size (`int`, *optional*): Width of the predictor; the encoder's when absent.
+        predictor_num_hidden_layers (`int`, defaults to 6): Blocks of the predictor.
+        predictor_num_attention_heads (`int`, *optional*): Heads of the predictor; the encoder's when absent.
+        predictor_intermediate_size (`int`, *optional*): Feed-forward width; four times the predictor's when absent.
+        predictor_position_embedding_type (`"sinusoidal"` or `"rotary"`, defaults to `"sinusoidal"`):
+            How the predictor learns where context and targets are.
+        jepa_loss (`str`, defaults to `"cosine"`):
+            `"cosine"` (the paper), `"smooth_l1"`, `"mse"`, `"vicreg"`, `"barlow_twins"`, `"infonce"` or `"sigreg"`.
+            `"sigreg"` trains without a target network: the online encoder also makes the targets.
+        jepa_temperature (`float`, defaults to 0.1): Temperature of `"infonce"`.
+        loss_weighting (`str`, defaults to `"learned"`):
+            How lambda in `lambda * jepa_loss + (1 - lambda) * mlm_loss` is chosen: `"learned"` (the paper: the
+            sigmoid of a trained scalar), `"fixed"`, `"linear"` or `"cosine"` (from `loss_lambda` to
+            `loss_lambda_end` over training), `"uncertainty"` (Kendall et al., 2018: two trained log-variances).
+        loss_lambda (`float`, defaults to 0.5): Lambda, or its start value.
+        loss_lambda_end (`float`, defaults to 0.5): Lambda at the end of a `"linear"` or `"cosine"` schedule.
+        target_layers (`"output"` or `int`, defaults to `"output"`):
+            The final output of the target encoder, normalised (the paper), or the mean of its top blocks, each
+            normalised (data2vec).
+        center_targets (`bool`, defaults to `False`):
+            Subtract a running mean from the targets, so that what all positions share need not be predicted.
+        center_decay (`float`, defaults to 0.99): Decay of that running mean.
+        mlm_view (`"full"` or `"context"`, defaults to `"full"`):
+            Whether the masked-LM loss is taken on the whole masked text (the paper) or, in training, on the visible
+            context, which saves one encoder pass.
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+
+    model_type = "predrec_pretraining"
+    sub_configs_defaults = {"encoder_config": SubConfigSpec(AutoConfig, model_type="predrec")}
+
+    encoder_config: dict | PreTrainedConfig | None = None
+    objective: Objective = "hybrid"
+    predictor_hidden_size: int | None = None
+    predictor_num_hidden_layers: int = 6
+    predictor_num_attention_heads: int | None = None
+    predictor_intermediate_size: int | None = None
+    predictor_position_embedding_type: Literal["sinusoidal", "rotary"] = "sinusoidal"
+    jepa_loss: JepaLoss = "cosine"
+    jepa_temperature: float = 0.1
+    loss_weighting: LossWeighting = "learned"
+    loss_lambda: float = 0.5
+    loss_lambda_end: float = 0.5
+    target_layers: str | int = "output"
+    center_targets: bool = False
+    center_decay: float = 0.99
+    mlm_view: MlmView = "full"
+    initializer_range: float = 0.02
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        # The Trainer and weight tying read these on the outer config; the encoder's values are the truth.
+        encoder = self.encoder_config
+        self.tie_word_embeddings = bool(encoder.tie_word_embeddings)
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            setattr(self, name, getattr(encoder, name, None))
+        self._check()
+
+    def _check(self):
+        lambdas = {"loss_lambda": self.loss_lambda, "loss_lambda_end": self.loss_lambda_end}
+        for name, value in lambdas.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"`{name}` is {value}; it must lie in [0, 1].")
+        if self.loss_weighting in ("learned", "uncertainty") and not 0 < self.loss_lambda < 1:
+            raise ValueError(
+                f"`loss_lambda` is {self.loss_lambda}, but `loss_weighting={self.loss_weighting}` starts from it and "
+                "needs a value strictly between 0 and 1."
+            )
+        if not 0 <= self.center_decay < 1:
+            raise ValueError(f"`center_decay` is {self.center_decay}; it must lie in [0, 1).")
+        if self.jepa_temperature <= 0:
+            raise ValueError(f"`jepa_temperature` is {self.jepa_temperature}; it must be positive.")
+        if self.target_layers != "output":
+            try:
+                self.target_layers = int(self.target_layers)
+            except ValueError:
+                raise ValueError(
+                    f"`target_layers` is {self.target_layers!r}; it must be 'output' or a number of blocks."
+                ) from None
+            depth = getattr(self.encoder_config, "num_hidden_layers", None)
+            if self.target_layers < 1 or (depth is not None and self.target_layers > depth):
+                raise ValueError(f"`target_layers` is {self.target_layers}; it must lie in [1, {depth}].")
+        if self.objective == "mlm" and self.mlm_view == "context":
+            raise ValueError("`mlm_view=context` needs a context pass, which `objective=mlm` does not make.")
+        if self.objective != "mlm":
+            self.predictor_config()
+
+    @property
+    def has_jepa_branch(self) -> bool:
+        """Whether the model holds a predictor."""
+        return self.objective != "mlm"
+
+    @property
+    def has_target_encoder(self) -> bool:
+        """Whether the model holds an EMA target encoder; SIGReg does without one."""
+        return self.has_jepa_branch and self.jepa_loss != "sigreg"
+
+    def predictor_config(self) -> PredRecConfig:
+        """Returns the configuration of the predictor's blocks: those of a predrec encoder without embeddings."""
+        encoder = self.encoder_config
+        hidden_size = self.predictor_hidden_size or encoder.hidden_size
+        return PredRecConfig(
+            vocab_size=1,
+            pad_token_id=None,
+            hidden_size=hidden_size,
+            num_hidden_layers=self.predictor_num_hidden_layers,
+            num_attention_heads=self.predictor_num_attention_heads or encoder.num_attention_heads,
+            intermediate_size=self.predictor_intermediate_size or 4 * hidden_size,
+            max_position_embeddings=encoder.max_position_embeddings,
+            position_embedding_type=self.predictor_position_embedding_type,
+            initializer_range=self.initializer_range,
+            attn_implementation=self._attn_implementation,
+        )
+
+
+__all__ = ["PredRecPreTrainingConfig"]

@@ -1,0 +1,164 @@
+"""What differs between masked-LM architectures: their head, their positions, their attention windows.
+
+One table, `ENCODERS`, keyed by `model_type`. An architecture that is not listed still trains: its context pass runs at
+full length with the hidden tokens masked out, and its head runs on every token, both with a notice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+
+def _distilbert_head(model: PreTrainedModel, hidden_states: Tensor) -> Tensor:
+    hidden_states = model.activation(model.vocab_transform(hidden_states))
+    return model.vocab_projector(model.vocab_layer_norm(hidden_states))
+
+
+def _deberta_v2_head(model: PreTrainedModel, hidden_states: Tensor) -> Tensor:
+    if model.legacy:
+        return model.cls(hidden_states)
+    return model.lm_predictions(hidden_states, model.deberta.embeddings.word_embeddings)
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """How one architecture is driven.
+
+    Args:
+        head (`Callable`): Masked-LM model and hidden states `(..., hidden_size)` to logits `(..., vocab_size)`.
+        gathers (`Callable`): From a config, whether a gathered sub-sequence with `position_ids` equals a full pass
+            with the other tokens masked.
+        padded_positions (`bool`): Whether positions count from `pad_token_id + 1`, as in RoBERTa.
+        windowed (`bool`): Whether some layers attend within a window of the original positions.
+    """
+
+    head: Callable[[PreTrainedModel, Tensor], Tensor]
+    gathers: Callable[[PreTrainedConfig], bool] = lambda config: True
+    padded_positions: bool = False
+    windowed: bool = False
+
+
+_ROBERTA = EncoderSpec(head=lambda model, states: model.lm_head(states), padded_positions=True)
+
+ENCODERS: dict[str, EncoderSpec] = {
+    "predrec": EncoderSpec(head=lambda model, states: model.lm_head(states)),
+    "bert": EncoderSpec(head=lambda model, states: model.cls(states)),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "distilbert": EncoderSpec(head=_distilbert_head),
+    "electra": EncoderSpec(
+        head=lambda model, states: model.generator_lm_head(model.generator_predictions(states))
+    ),
+    "modernbert": EncoderSpec(head=lambda model, states: model.decoder(model.head(states)), windowed=True),
+    # Relative positions are computed from the index in the row: a gathered row would lose them.
+    "deberta-v2": EncoderSpec(
+        head=_deberta_v2_head, gathers=lambda config: config.position_biased_input and not config.relative_attention
+    ),
+}
+
+
+def encoder_spec(config: PreTrainedConfig) -> EncoderSpec | None:
+    """Returns the row of `ENCODERS` for a config, or `None`, with a notice, for an architecture that has none."""
+    spec = ENCODERS.get(config.model_type)
+    if spec is None:
+        logger.warning_once(
+            f"`{config.model_type}` is not in predrec's table of encoders: its head runs on every token and its context "
+            "pass at full length, which is right but slower."
+        )
+    return spec
+
+
+def check_encoder(config: PreTrainedConfig, attn_implementation: str | None) -> None:
+    """Refuses what would compute something else than the masked full pass.
+
+    Raises:
+        ValueError: If windowed attention is asked of a kernel that measures the window in the gathered row.
+    """
+    spec = ENCODERS.get(config.model_type)
+    if spec is not None and spec.windowed and attn_implementation not in (None, "sdpa", "eager"):
+        raise ValueError(
+            f"`attn_implementation={attn_implementation}` measures {config.model_type}'s attention window in the "
+            "gathered context, not in the text: use sdpa or eager, or `objective=mlm`."
+        )
+
+
+def _attention_mask(allowed: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:
+    """Turns a boolean `(batch_size, 1, length, length)` into what sdpa (bool) or eager (additive) expects."""
+    if implementation == "sdpa":
+        return allowed
+    return torch.zeros((), dtype=dtype, device=allowed.device).where(allowed, torch.finfo(dtype).min)
+
+
+def _windowed_masks(config: PreTrainedConfig, indices: Tensor, mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    """ModernBERT's two masks for a gathered context, its local window measured between original positions."""
+    visible = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+    near = (indices[:, :, None] - indices[:, None, :]).abs() <= config.local_attention // 2
+    # A padded query may have no visible key in its window; itself keeps the softmax finite.
+    itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    implementation = config._attn_implementation
+    return {
+        "full_attention": _attention_mask(visible, implementation, dtype),
+        "sliding_attention": _attention_mask(visible & near[:, None] | itself, implementation, dtype),
+    }
+
+
+def encode_context(
+    encoder: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    context_indices: Tensor,
+    context_mask: Tensor,
+) -> Tensor:
+    """Encodes the visible context alone: attention never meets a hidden token.
+
+    Equal to a full pass with the hidden tokens masked, gathered at the context; cheaper, since only the context runs.
+
+    Args:
+        encoder (`PreTrainedModel`): Base model.
+        input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Masked tokens.
+        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 1 at real tokens.
+        context_indices (`torch.LongTensor` of shape `(batch_size, context_length)`): Visible positions.
+        context_mask (`torch.BoolTensor` of shape `(batch_size, context_length)`): `False` at padding.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, context_length, hidden_size)`.
+    """
+    config = encoder.config
+    spec = encoder_spec(config)
+    if spec is None or not spec.gathers(config):
+        # Padding repeats an index of the same row; adding counts keeps a visible token visible whatever comes last.
+        visible = torch.zeros_like(input_ids).scatter_add(1, context_indices, context_mask.long()).clamp(max=1)
+        states = encoder(input_ids=input_ids, attention_mask=visible)[0]
+        return states.gather(1, context_indices[..., None].expand(-1, -1, states.shape[-1]))
+
+    mask = context_mask
+    if spec.windowed:
+        mask = _windowed_masks(config, context_indices, context_mask, encoder.dtype)
+    offset = config.pad_token_id + 1 if spec.padded_positions else 0
+    return encoder(
+        input_ids=input_ids.gather(1, context_indices),
+        attention_mask=mask,
+        position_ids=context_indices + offset,
+    )[0]
+
+
+def token_logits(masked_lm: PreTrainedModel, hidden_states: Tensor) -> Tensor:
+    """Returns the head's logits `(num_tokens, vocab_size)` for hidden states `(num_tokens, hidden_size)`.
+
+    Raises:
+        ValueError: If the architecture's head is not in the table.
+    """
+    spec = encoder_spec(masked_lm.config)
+    if spec is None:
+        raise ValueError(
+            f"predrec does not know the head of `{masked_lm.config.model_type}`: use `mlm_view=full`, which runs the "
+            "whole model, or add a row to `ENCODERS`."
+        )
+    return spec.head(masked_lm, hidden_states)

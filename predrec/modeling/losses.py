@@ -1,0 +1,170 @@
+"""Loss terms as pure functions.
+
+Every JEPA loss takes `predicted` and `target` of shape `(num_targets, hidden_size)` and `mask` of shape
+`(num_targets,)`: rows where the mask is `False` are padding and change nothing. Shapes stay static, so the losses
+compile and never wait for the device.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MAX_CONTRASTED = 2048
+"""Most rows that `infonce_loss` and `sigreg_statistic` look at; their cost grows faster than the number of rows."""
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Returns the mean of `values` where `mask` is `True`, and 0 if it is `True` nowhere. Both `(num_targets,)`."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy in nats over labelled tokens; 0 when no token is labelled.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(num_tokens, vocab_size)`): Unnormalised scores.
+        labels (`torch.LongTensor` of shape `(num_tokens,)`): Token ids, -100 at tokens that are not scored.
+
+    Reference:
+        Devlin et al., 2019, https://arxiv.org/abs/1810.04805
+    """
+    total = F.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
+    return total / labels.ne(-100).sum().clamp(min=1)
+
+
+def cosine_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """`1 - cos(predicted, target)`, between 0 and 2, averaged over targets (Boukhari, 2026, arXiv 2606.05173)."""
+    return masked_mean(1 - F.cosine_similarity(predicted, target, dim=-1), mask)
+
+
+def mse_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Squared error averaged over features and targets (data2vec 2.0: Baevski et al., 2022, arXiv 2212.07525)."""
+    return masked_mean((predicted - target).pow(2).mean(-1), mask)
+
+
+def smooth_l1_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Huber-like error with its knee at 1, averaged over features and targets (I-JEPA, data2vec)."""
+    return masked_mean(F.smooth_l1_loss(predicted, target, reduction="none").mean(-1), mask)
+
+
+def _standardised(values: Tensor, mask: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
+    """Returns `values` centred over masked rows (0 elsewhere) and the per-feature variance, `(hidden_size,)`."""
+    weights = mask[:, None].to(values.dtype)
+    count = weights.sum().clamp(min=2)
+    centred = (values - (values * weights).sum(0) / count) * weights
+    return centred, centred.pow(2).sum(0) / (count - 1) + eps
+
+
+def vicreg_loss(
+    predicted: Tensor, target: Tensor, mask: Tensor, std_weight: float = 1.0, cov_weight: float = 0.04
+) -> Tensor:
+    """Invariance + variance hinge + covariance, the last two on the predictions, where the gradient is.
+
+    The weights are those of the paper (25, 25, 1) divided by 25, so that the invariance term is a mean squared error.
+
+    Reference:
+        Bardes et al., 2022, https://arxiv.org/abs/2105.04906
+    """
+    centred, variance = _standardised(predicted, mask)
+    hinge = F.relu(1 - variance.sqrt()).mean()
+    covariance = centred.T @ centred / (mask.sum() - 1).clamp(min=1)
+    off_diagonal = covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()
+    return mse_loss(predicted, target, mask) + std_weight * hinge + cov_weight * off_diagonal / predicted.shape[-1]
+
+
+def barlow_twins_loss(
+    predicted: Tensor, target: Tensor, mask: Tensor, redundancy_weight: float = 0.005
+) -> Tensor:
+    """Distance of the cross-correlation of predictions and targets from the identity, per feature.
+
+    Reference:
+        Zbontar et al., 2021, https://arxiv.org/abs/2103.03230 (there summed over features, not averaged).
+    """
+    (left, left_variance), (right, right_variance) = _standardised(predicted, mask), _standardised(target, mask)
+    correlation = (left / left_variance.sqrt()).T @ (right / right_variance.sqrt()) / (mask.sum() - 1).clamp(min=1)
+    diagonal = correlation.diagonal()
+    off_diagonal = correlation.pow(2).sum() - diagonal.pow(2).sum()
+    return ((1 - diagonal).pow(2).sum() + redundancy_weight * off_diagonal) / predicted.shape[-1]
+
+
+def _spread(num_rows: int, device: torch.device) -> Tensor:
+    """Returns at most `MAX_CONTRASTED` row numbers, evenly spread over `num_rows`."""
+    kept = min(num_rows, MAX_CONTRASTED)
+    return torch.arange(kept, device=device) * num_rows // kept
+
+
+def infonce_loss(
+    predicted: Tensor, target: Tensor, mask: Tensor, token_ids: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """Cross-entropy, in nats, of finding each prediction's own target among the batch's targets by cosine.
+
+    Rows of one token (target blocks may overlap) are never each other's negatives. At most `MAX_CONTRASTED` rows,
+    evenly spread, take part.
+
+    Args:
+        predicted, target, mask: See the module.
+        token_ids (`torch.LongTensor` of shape `(num_targets,)`): Number of the token in the batch that a row is for.
+        temperature (`float`): Divides the cosines.
+
+    Reference:
+        van den Oord et al., 2018, https://arxiv.org/abs/1807.03748
+    """
+    rows = _spread(len(predicted), predicted.device)
+    predicted, target, mask, token_ids = predicted[rows], target[rows], mask[rows], token_ids[rows]
+    scores = F.normalize(predicted, dim=-1) @ F.normalize(target, dim=-1).T / temperature
+    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    allowed = mask[None, :] & token_ids[:, None].ne(token_ids[None, :]) | itself
+    log_probabilities = scores.masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
+    return masked_mean(-log_probabilities.diagonal(), mask)
+
+
+def sigreg_statistic(states: Tensor, mask: Tensor, directions: Tensor) -> Tensor:
+    """Epps-Pulley distance of random one-dimensional projections from a standard normal, averaged over directions.
+
+    The distance is the integral over t of `|phi(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2)`, with phi the empirical
+    characteristic function, by the trapezoid rule on 17 points of [0, 5], doubled for symmetry. It is 0 for the
+    normal law and does not grow with the number of rows.
+
+    Args:
+        states (`torch.FloatTensor` of shape `(num_states, hidden_size)`): Embeddings.
+        mask (`torch.BoolTensor` of shape `(num_states,)`): Rows to use.
+        directions (`torch.FloatTensor` of shape `(hidden_size, num_directions)`): Any non-zero columns.
+
+    Reference:
+        Balestriero and LeCun, 2025, https://arxiv.org/abs/2511.08544
+    """
+    rows = _spread(len(states), states.device)
+    projections = states[rows] @ F.normalize(directions, dim=0)
+    points = torch.linspace(0, 5, 17, device=states.device, dtype=projections.dtype)
+    angles = projections[:, :, None] * points
+    weights = mask[rows, None, None].to(projections.dtype)
+    count = weights.sum().clamp(min=1)
+    real = (angles.cos() * weights).sum(0) / count
+    imaginary = (angles.sin() * weights).sum(0) / count
+    normal = torch.exp(-points.pow(2) / 2)
+    distance = ((real - normal).pow(2) + imaginary.pow(2)) * normal
+    return 2 * torch.trapezoid(distance, points, dim=-1).mean()
+
+
+def sigreg_loss(
+    predicted: Tensor, target: Tensor, mask: Tensor, directions: Tensor, regularizer_weight: float = 1.0
+) -> Tensor:
+    """Mean squared error plus [`sigreg_statistic`] of the targets; the gradient reaches predictions and targets.
+
+    It needs neither a target network nor a stopped gradient: what keeps the embeddings from collapsing is the
+    statistic, which asks them to be an isotropic Gaussian.
+    """
+    return mse_loss(predicted, target, mask) + regularizer_weight * sigreg_statistic(target, mask, directions)
+
+
+JEPA_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "cosine": cosine_loss,
+    "mse": mse_loss,
+    "smooth_l1": smooth_l1_loss,
+    "vicreg": vicreg_loss,
+    "barlow_twins": barlow_twins_loss,
+    "infonce": infonce_loss,
+    "sigreg": sigreg_loss,
+}

@@ -1,0 +1,329 @@
+"""The pre-training model: shared encoder, token regressor, EMA target encoder, predictor, and the balanced loss."""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_pretraining import PredRecPreTrainingConfig
+from .encoders import check_encoder, encode_context, encoder_spec, token_logits
+from .losses import JEPA_LOSSES, masked_lm_loss
+from .predictor import PredRecPredictor
+
+SIGREG_DIRECTIONS = 256
+
+
+@dataclass
+class PredRecForPreTrainingOutput(ModelOutput):
+    """What one batch yields. Terms that the objective lacks are `None`.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`): The quantity to minimise.
+        mlm_loss (`torch.FloatTensor` of shape `()`): Mean cross-entropy over labelled tokens, in nats; detached.
+        jepa_loss (`torch.FloatTensor` of shape `()`): Mean JEPA loss over target tokens; detached.
+        loss_lambda (`torch.FloatTensor` of shape `()`): Weight of the JEPA loss; detached.
+        num_labels, num_targets (`torch.LongTensor` of shape `()`): Labelled tokens and target tokens in the batch.
+        mlm_correct (`torch.LongTensor` of shape `()`):
+            Labelled tokens whose highest logit is right; in evaluation mode only.
+        predicted_latents (`torch.FloatTensor` of shape `(batch_size, num_blocks, block_length, hidden_size)`):
+            The predictor's output; in evaluation mode only.
+        target_latents (`torch.FloatTensor`, same shape): What it should have been; in evaluation mode only.
+    """
+
+    loss: Tensor | None = None
+    mlm_loss: Tensor | None = None
+    jepa_loss: Tensor | None = None
+    loss_lambda: Tensor | None = None
+    num_labels: Tensor | None = None
+    num_targets: Tensor | None = None
+    mlm_correct: Tensor | None = None
+    predicted_latents: Tensor | None = None
+    target_latents: Tensor | None = None
+
+
+class PredRecForPreTraining(PreTrainedModel):
+    """Predict and reconstruct: `loss = lambda * jepa_loss + (1 - lambda) * mlm_loss`.
+
+    `masked_lm` is any `*ForMaskedLM`: its base model is the encoder that is shared by both losses, and
+    `masked_lm.save_pretrained` is how the trained encoder leaves. `target_encoder` is a frozen copy that follows it
+    by [`update_target_encoder`]; `predictor` guesses its output at the target blocks.
+
+    Args:
+        config ([`PredRecPreTrainingConfig`]): Encoder, predictor and objective.
+    """
+
+    config: PredRecPreTrainingConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    # The forward normalises by counts that the Trainer subclass passes itself.
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: PredRecPreTrainingConfig):
+        super().__init__(config)
+        if config.has_jepa_branch:
+            check_encoder(config.encoder_config, config._attn_implementation)
+        self.masked_lm = AutoModelForMaskedLM.from_config(config.encoder_config)
+        self.target_encoder = copy.deepcopy(self.encoder) if config.has_target_encoder else None
+        self.predictor = None
+        if config.has_jepa_branch:
+            self.predictor = PredRecPredictor(config.predictor_config(), config.encoder_config.hidden_size)
+        self.loss_logit = self.loss_log_variances = None
+        if config.objective == "hybrid" and config.loss_weighting == "learned":
+            self.loss_logit = nn.Parameter(torch.zeros(()))
+        if config.objective == "hybrid" and config.loss_weighting == "uncertainty":
+            self.loss_log_variances = nn.Parameter(torch.zeros(2))
+        centered = config.center_targets and config.has_jepa_branch
+        self.register_buffer("target_center", torch.zeros(config.encoder_config.hidden_size) if centered else None)
+        # Share of training that is over; the Trainer sets it, and a tensor does not make torch.compile retrace.
+        self.register_buffer("training_progress", torch.zeros(()), persistent=False)
+        self.active_objective = config.objective
+        self.post_init()
+        self._freeze_unused()
+        # On the meta device a checkpoint is being loaded, which brings the target encoder along.
+        if not next(self.parameters()).is_meta:
+            self.reset_target_encoder()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if module is not self:
+            return
+        start = min(max(self.config.loss_lambda, 1e-6), 1 - 1e-6)
+        logit = math.log(start / (1 - start))
+        if self.loss_logit is not None:
+            init.constant_(self.loss_logit, logit)
+        if self.loss_log_variances is not None:
+            # exp(-s_jepa) / (exp(-s_jepa) + exp(-s_mlm)) is lambda at the start.
+            init.copy_(self.loss_log_variances, torch.tensor([-logit / 2, logit / 2]))
+        if self.target_center is not None:
+            init.zeros_(self.target_center)
+        init.zeros_(self.training_progress)
+
+    def _freeze_unused(self):
+        """Leaves trainable only what the objective trains, so that every trainable parameter gets a gradient."""
+        if self.target_encoder is not None:
+            self.target_encoder.requires_grad_(False).eval()
+        if self.config.objective == "jepa":
+            encoder_parameters = {id(parameter) for parameter in self.encoder.parameters()}
+            for parameter in self.masked_lm.parameters():
+                parameter.requires_grad_(id(parameter) in encoder_parameters)
+
+    @property
+    def encoder(self) -> PreTrainedModel:
+        """The context encoder: the base model of `masked_lm`, shared by both losses."""
+        return self.masked_lm.base_model
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.masked_lm.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.masked_lm.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return self.masked_lm.get_output_embeddings()
+
+    def train(self, mode: bool = True) -> "PredRecForPreTraining":
+        """Sets training mode everywhere but in the target encoder, which never drops anything out.
+
+        It also freezes again: `from_pretrained`, which ends by calling this, forgets what was frozen.
+        """
+        super().train(mode)
+        self._freeze_unused()
+        return self
+
+    @torch.no_grad()
+    def reset_target_encoder(self):
+        """Makes the target encoder equal to the context encoder."""
+        if self.target_encoder is not None:
+            self.target_encoder.load_state_dict(self.encoder.state_dict())
+
+    @torch.no_grad()
+    def update_target_encoder(self, decay: float):
+        """Moves the target encoder towards the context encoder: `target <- decay * target + (1 - decay) * context`.
+
+        Args:
+            decay (`float`): Between 0 (copy) and 1 (leave as it is).
+
+        Raises:
+            ValueError: If there is no target encoder, or its weights are not float32: in bfloat16 an update by one
+                part in a thousand is lost to rounding.
+        """
+        if self.target_encoder is None:
+            raise ValueError(f"`objective={self.config.objective}` has no target encoder to update.")
+        targets, sources = list(self.target_encoder.parameters()), list(self.encoder.parameters())
+        if any(parameter.dtype != torch.float32 for parameter in targets):
+            raise ValueError("The target encoder must be float32: load in float32 and use bf16 autocast.")
+        torch._foreach_lerp_(targets, sources, 1 - decay)
+        for target, source in zip(self.target_encoder.buffers(), self.encoder.buffers(), strict=True):
+            target.copy_(source)
+
+    @torch.no_grad()
+    def load_masked_lm(self, masked_lm: PreTrainedModel):
+        """Starts from the weights of a trained masked-LM model of the same architecture, targets included."""
+        self.masked_lm.load_state_dict(masked_lm.state_dict())
+        self.reset_target_encoder()
+
+    def loss_weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the weights of the JEPA and of the MLM loss, and what is added to them; each of shape `()`."""
+        weighting, zero = self.config.loss_weighting, self.training_progress.new_zeros(())
+        if self.active_objective != "hybrid":
+            jepa = zero + float(self.active_objective == "jepa")
+            return jepa, 1 - jepa, zero
+        if weighting == "uncertainty":
+            precisions = torch.exp(-self.loss_log_variances)
+            return precisions[0], precisions[1], self.loss_log_variances.sum()
+        start, end, progress = self.config.loss_lambda, self.config.loss_lambda_end, self.training_progress
+        if weighting == "learned":
+            jepa = self.loss_logit.sigmoid()
+        elif weighting == "linear":
+            jepa = start + (end - start) * progress
+        elif weighting == "cosine":
+            jepa = end + (start - end) * (1 + torch.cos(math.pi * progress)) / 2
+        else:
+            jepa = zero + start
+        return jepa, 1 - jepa, zero
+
+    def target_states(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Encodes the unmasked text into normalised targets, `(batch_size, sequence_length, hidden_size)`, float32.
+
+        No gradient reaches them, except in SIGReg, whose online encoder makes them.
+        """
+        layers = self.config.target_layers
+        with torch.set_grad_enabled(self.target_encoder is None and torch.is_grad_enabled()):
+            outputs = (self.encoder if self.target_encoder is None else self.target_encoder)(
+                input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=layers != "output"
+            )
+            states = [outputs[0]] if layers == "output" else outputs.hidden_states[-layers:]
+            normalised = [F.layer_norm(state.float(), state.shape[-1:]) for state in states]
+            return torch.stack(normalised).mean(0) if len(normalised) > 1 else normalised[0]
+
+    def _targets(
+        self, input_ids: Tensor, attention_mask: Tensor | None, indices: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Returns the target latents at `indices`, `(batch_size, num_blocks, block_length, hidden_size)`."""
+        states = self.target_states(input_ids, attention_mask)
+        places = indices.flatten(1)[..., None].expand(-1, -1, states.shape[-1])
+        latents = states.gather(1, places).view(*indices.shape, -1)
+        if self.config.center_targets:
+            if self.training:
+                weights = mask[..., None].to(latents.dtype)
+                mean = (latents.detach() * weights).sum((0, 1, 2)) / weights.sum().clamp(min=1)
+                self.target_center.lerp_(mean, 1 - self.config.center_decay)
+            latents = latents - self.target_center
+        return latents
+
+    def _jepa_loss(self, predicted: Tensor, target: Tensor, indices: Tensor, mask: Tensor, length: int) -> Tensor:
+        """Applies the chosen loss to flattened target tokens, in float32."""
+        loss, options = JEPA_LOSSES[self.config.jepa_loss], {}
+        if self.config.jepa_loss == "infonce":
+            rows = torch.arange(len(indices), device=indices.device)[:, None, None] * length
+            options = {"token_ids": (indices + rows).flatten(), "temperature": self.config.jepa_temperature}
+        elif self.config.jepa_loss == "sigreg":
+            options = {"directions": torch.randn(target.shape[-1], SIGREG_DIRECTIONS, device=target.device)}
+        # The statistics of some losses are differences of large numbers: float32 even under autocast.
+        with torch.autocast(predicted.device.type, enabled=False):
+            return loss(predicted.float().flatten(0, 2), target.flatten(0, 2), mask.flatten(), **options)
+
+    def _logits(self, states: Tensor, labels: Tensor, label_indices: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns logits `(num_labelled, vocab_size)` and labels `(num_labelled,)`: the head runs on no other token."""
+        if label_indices is None:
+            label_indices = labels.flatten().ne(-100).nonzero()[:, 0]
+        logits = token_logits(self.masked_lm, states.flatten(0, 1)[label_indices])
+        return logits, labels.flatten()[label_indices]
+
+    def _full_logits(
+        self, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor, label_indices: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Does as `_logits` after a pass over the whole masked text; an architecture without a row runs its own head."""
+        if encoder_spec(self.config.encoder_config) is None:
+            logits = self.masked_lm(input_ids=input_ids, attention_mask=attention_mask).logits
+            return logits.flatten(0, 1), labels.flatten()
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
+        return self._logits(states, labels, label_indices)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        labels: torch.LongTensor | None = None,
+        attention_mask: Tensor | None = None,
+        original_input_ids: torch.LongTensor | None = None,
+        context_indices: torch.LongTensor | None = None,
+        context_mask: torch.BoolTensor | None = None,
+        target_indices: torch.LongTensor | None = None,
+        target_mask: torch.BoolTensor | None = None,
+        label_indices: torch.LongTensor | None = None,
+        labels_in_update: Tensor | None = None,
+        targets_in_update: Tensor | None = None,
+        example_ids: torch.LongTensor | None = None,
+    ) -> PredRecForPreTrainingOutput:
+        """Computes the loss of one batch made by [`DataCollatorForPreTraining`].
+
+        Args:
+            input_ids (`(batch_size, sequence_length)`): Masked tokens.
+            labels (`(batch_size, sequence_length)`): Original id at masked positions, -100 elsewhere.
+            attention_mask (`(batch_size, sequence_length)`, *optional*): 1 at real tokens; absent without padding.
+            original_input_ids (`(batch_size, sequence_length)`): Unmasked tokens, for the target encoder.
+            context_indices, context_mask (`(batch_size, context_length)`, long and bool): The visible context.
+            target_indices, target_mask (`(batch_size, num_blocks, block_length)`, long and bool): The targets.
+            label_indices (`(num_labelled,)`, *optional*): Positions of labelled tokens in the flattened view that the
+                MLM loss is taken on; entries that only fill it up point at tokens without a label.
+            labels_in_update, targets_in_update (`torch.Tensor` of shape `()`, *optional*):
+                Tokens of the whole optimizer update, when this batch is a part of it: the losses of the parts then
+                add up to the loss of the whole.
+            example_ids (`(batch_size,)`, *optional*): Numbers of the examples; carried for error reports only.
+
+        Returns:
+            [`PredRecForPreTrainingOutput`].
+        """
+        weight_jepa, weight_mlm, addend = self.loss_weights()
+        output = PredRecForPreTrainingOutput(loss_lambda=(weight_jepa / (weight_jepa + weight_mlm)).detach())
+        loss = share = input_ids.new_zeros((), dtype=torch.float32)
+        predicts, reconstructs = self.active_objective != "mlm", self.active_objective != "jepa"
+        view_is_context = self.training and self.config.mlm_view == "context"
+
+        if predicts or (reconstructs and view_is_context):
+            context_states = encode_context(self.encoder, input_ids, attention_mask, context_indices, context_mask)
+
+        if predicts:
+            predicted = self.predictor(context_states, context_indices, context_mask, target_indices, target_mask)
+            target = self._targets(original_input_ids, attention_mask, target_indices, target_mask)
+            jepa_loss = self._jepa_loss(predicted, target, target_indices, target_mask, input_ids.shape[1])
+            output.jepa_loss = jepa_loss.detach()
+            output.num_targets = target_mask.sum()
+            share = _share(output.num_targets, targets_in_update)
+            loss = loss + weight_jepa * jepa_loss * share
+            if not self.training:
+                output.predicted_latents, output.target_latents = predicted, target
+
+        if reconstructs:
+            if view_is_context:
+                labels = labels.gather(1, context_indices).masked_fill(~context_mask, -100)
+                logits, answers = self._logits(context_states, labels, label_indices)
+            else:
+                logits, answers = self._full_logits(input_ids, attention_mask, labels, label_indices)
+            mlm_loss = masked_lm_loss(logits, answers)
+            output.mlm_loss = mlm_loss.detach()
+            output.num_labels = answers.ne(-100).sum()
+            share = _share(output.num_labels, labels_in_update)
+            loss = loss + weight_mlm * mlm_loss * share
+            if not self.training:
+                output.mlm_correct = (logits.argmax(-1) == answers).sum()
+
+        output.loss = loss + addend * share
+        return output
+
+
+def _share(count: Tensor, total: Tensor | None) -> Tensor:
+    """Returns which part of the whole update's tokens a batch holds; 1 when it is the whole update."""
+    return torch.ones_like(count) if total is None else count / total.clamp(min=1)

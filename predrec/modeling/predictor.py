@@ -1,0 +1,87 @@
+"""The predictor: from the visible context and the places of the targets to the targets' latents."""
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+
+from .configuration_predrec import PredRecConfig
+from .modeling_predrec import PredRecLayer, PredRecPreTrainedModel, rotary_angles, sinusoidal_positions
+
+
+class PredRecPredictor(PredRecPreTrainedModel):
+    """A narrow transformer that reads the context's states beside one mask token per target position.
+
+    Each target block is predicted in a sequence of its own, context then block, so blocks never see each other.
+
+    Args:
+        config ([`PredRecConfig`]): The blocks, from [`PredRecPreTrainingConfig.predictor_config`].
+        encoder_hidden_size (`int`): Width of the encoder, on the way in and out.
+    """
+
+    def __init__(self, config: PredRecConfig, encoder_hidden_size: int):
+        super().__init__(config)
+        self.embed = nn.Linear(encoder_hidden_size, config.hidden_size)
+        self.mask_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.layers = nn.ModuleList([PredRecLayer(config) for _ in range(config.num_hidden_layers)])
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.proj = nn.Linear(config.hidden_size, encoder_hidden_size)
+        sinusoidal = config.position_embedding_type == "sinusoidal"
+        table = sinusoidal_positions(config.max_position_embeddings, config.hidden_size) if sinusoidal else None
+        self.register_buffer("position_table", table, persistent=False)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if module is self:
+            init.trunc_normal_(self.mask_token, std=self.config.initializer_range)
+            if self.position_table is not None:
+                init.copy_(self.position_table, sinusoidal_positions(*self.position_table.shape))
+
+    def forward(
+        self,
+        context_states: Tensor,
+        context_indices: Tensor,
+        context_mask: Tensor,
+        target_indices: Tensor,
+        target_mask: Tensor,
+    ) -> Tensor:
+        """Predicts the latents at the target positions.
+
+        Args:
+            context_states (`torch.FloatTensor` of shape `(batch_size, context_length, encoder_hidden_size)`):
+                The encoder's output on the visible context.
+            context_indices, context_mask (`(batch_size, context_length)`, long and bool): Positions; real or padding.
+            target_indices, target_mask (`(batch_size, num_blocks, block_length)`, long and bool): The same, of targets.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, num_blocks, block_length, encoder_hidden_size)`.
+        """
+        batch_size, num_blocks, block_length = target_indices.shape
+        context_length = context_indices.shape[1]
+
+        context = self.embed(context_states)
+        targets = self.mask_token.to(context.dtype).expand(batch_size, num_blocks, block_length, -1)
+        rotary = None
+        if self.position_table is not None:
+            context = context + self.position_table[context_indices].to(context.dtype)
+            targets = targets + self.position_table[target_indices].to(context.dtype)
+
+        def beside(of_context: Tensor, of_targets: Tensor) -> Tensor:
+            """Joins `(batch_size, context_length, ...)` with every block: `(batch_size * num_blocks, ...)`."""
+            repeated = of_context[:, None].expand(-1, num_blocks, *of_context.shape[1:])
+            return torch.cat([repeated, of_targets], dim=2).flatten(0, 1)
+
+        hidden_states = beside(context, targets)
+        attention_mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden_states, attention_mask=beside(context_mask, target_mask)
+        )
+        if self.config.position_embedding_type == "rotary":
+            head_dim = self.config.hidden_size // self.config.num_attention_heads
+            rotary = rotary_angles(beside(context_indices, target_indices), head_dim, self.config.rotary_base)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask=attention_mask, rotary=rotary)
+        predicted = self.proj(self.norm(hidden_states[:, context_length:]))
+        return predicted.view(batch_size, num_blocks, block_length, -1)
