@@ -1,5 +1,6 @@
 """Rows of token ids: documents packed without padding, or one document per row."""
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 
@@ -158,21 +159,22 @@ class DocumentRows(TokenRows):
 
     def row(self, index: int) -> np.ndarray:
         document = self.tokenized.with_format("numpy")[index]["input_ids"].astype(np.int64)
-        kept = document[: self.max_seq_length - len(self._prefix)]
-        kept[-1] = document[-1]  # The separator ends a cut document, too.
-        return np.concatenate([self._prefix, kept])
+        return np.concatenate([self._prefix, _cut(document, self.max_seq_length - len(self._prefix))])
 
 
 class StreamedRows(IterableDataset):
-    """Packed rows made while reading, for corpora that are not to be copied to disk.
+    """Rows made while reading, for corpora that are not to be copied to disk; after the last, it begins anew.
 
-    A row's number is its place in the stream. The loader may have one worker, not several: the order of a stream is
-    what makes a run repeatable.
+    A row's number is its place in the pass, and the pass is its epoch. The loader may have one worker, not several:
+    the order of a stream is what makes a run repeatable. A resumed run reads again what it had read.
 
     Args:
         documents (`datasets.IterableDataset`): Documents in a column `text`.
         tokenizer, max_seq_length: See [`TokenRows`].
-        packing (`bool`): Full rows, or one document per row.
+        packing (`bool`, defaults to `True`): Full rows, or one document per row.
+
+    Raises:
+        UserError: While iterating, if a whole pass gives no row.
     """
 
     def __init__(
@@ -184,32 +186,39 @@ class StreamedRows(IterableDataset):
     ):
         self.documents, self.tokenizer = documents, tokenizer
         self.max_seq_length, self.packing = max_seq_length, packing
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
-    def set_epoch(self, epoch: int) -> None:
-        """Tells the masks which epoch it is."""
-        self._epoch.fill_(epoch)
+    def _documents(self) -> Iterator[np.ndarray]:
+        for batch in self.documents.iter(batch_size=256):
+            texts = [text for text in batch["text"] if text and text.strip()]
+            yield from _tokenize(texts, self.tokenizer, "int64")["input_ids"] if texts else []
 
     def _rows(self) -> Iterator[np.ndarray]:
         start = start_id(self.tokenizer)
-        prefix = [] if start is None else [start]
+        prefix = np.array([] if start is None else [start], dtype=np.int64)
         content, pending = self.max_seq_length - len(prefix), np.array([], dtype=np.int64)
-        for batch in self.documents.iter(batch_size=256):
-            texts = [text for text in batch["text"] if text and text.strip()]
-            documents = _tokenize(texts, self.tokenizer, "int64")["input_ids"] if texts else []
+        for document in self._documents():
             if not self.packing:
-                for document in documents:
-                    kept = document[:content]
-                    kept[-1] = document[-1]
-                    yield np.concatenate([prefix, kept]).astype(np.int64)
+                yield np.concatenate([prefix, _cut(document, content)])
                 continue
-            pending = np.concatenate([pending, *documents])
-            full = len(pending) // content
-            for piece in pending[: full * content].reshape(full, content):
-                yield np.concatenate([prefix, piece]).astype(np.int64)
-            pending = pending[full * content :]
+            pending = np.concatenate([pending, document])
+            full = len(pending) // content * content
+            for piece in pending[:full].reshape(-1, content):
+                yield np.concatenate([prefix, piece])
+            pending = pending[full:]
 
     def __iter__(self) -> Iterator[dict]:
-        epoch = int(self._epoch)
-        for index, row in enumerate(self._rows()):
-            yield {"input_ids": row, "example_ids": index, "epoch": epoch}
+        for epoch in itertools.count():
+            index = -1
+            for index, row in enumerate(self._rows()):
+                yield {"input_ids": row, "example_ids": index, "epoch": epoch}
+            if index < 0:
+                raise UserError(
+                    f"`streaming`: the corpus is empty, or holds less than one row of {self.max_seq_length} tokens."
+                )
+
+
+def _cut(document: np.ndarray, length: int) -> np.ndarray:
+    """Returns the first tokens of a document, the last of them the separator."""
+    kept = document[:length].copy()
+    kept[-1] = document[-1]
+    return kept

@@ -49,6 +49,9 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         mlm_view (`"full"` or `"context"`, defaults to `"full"`):
             Whether the masked-LM loss is taken on the whole masked text (the paper) or, in training, on the visible
             context, which saves one encoder pass.
+        active_objective (`str`, *optional*):
+            What is trained from now on, when that is no longer `objective`: set when a run switches after a collapse.
+        initializer_range (`float`, defaults to 0.02): Standard deviation of the predictor's new weights.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -73,6 +76,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     center_targets: bool = False
     center_decay: float = 0.99
     mlm_view: MlmView = "full"
+    active_objective: Objective | None = None
     initializer_range: float = 0.02
     pad_token_id: int | None = None
     bos_token_id: int | None = None

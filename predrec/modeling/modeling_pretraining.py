@@ -85,9 +85,9 @@ class PredRecForPreTraining(PreTrainedModel):
             self.loss_log_variances = nn.Parameter(torch.zeros(2))
         centered = config.center_targets and config.has_jepa_branch
         self.register_buffer("target_center", torch.zeros(config.encoder_config.hidden_size) if centered else None)
+        self.register_buffer("num_centered", torch.zeros(()) if centered else None)
         # Share of training that is over; the Trainer sets it, and a tensor does not make torch.compile retrace.
         self.register_buffer("training_progress", torch.zeros(()), persistent=False)
-        self.active_objective = config.objective
         self.post_init()
         self._freeze_unused()
         # On the meta device a checkpoint is being loaded, which brings the target encoder along.
@@ -108,6 +108,7 @@ class PredRecForPreTraining(PreTrainedModel):
             init.copy_(self.loss_log_variances, torch.tensor([-logit / 2, logit / 2]))
         if self.target_center is not None:
             init.zeros_(self.target_center)
+            init.zeros_(self.num_centered)
         init.zeros_(self.training_progress)
 
     def _freeze_unused(self):
@@ -118,6 +119,11 @@ class PredRecForPreTraining(PreTrainedModel):
             encoder_parameters = {id(parameter) for parameter in self.encoder.parameters()}
             for parameter in self.masked_lm.parameters():
                 parameter.requires_grad_(id(parameter) in encoder_parameters)
+
+    @property
+    def active_objective(self) -> str:
+        """What is trained now: the objective, or what a run switched to."""
+        return self.config.active_objective or self.config.objective
 
     @property
     def encoder(self) -> PreTrainedModel:
@@ -168,6 +174,16 @@ class PredRecForPreTraining(PreTrainedModel):
         for target, source in zip(self.target_encoder.buffers(), self.encoder.buffers(), strict=True):
             target.copy_(source)
 
+    def switch_objective(self, objective: str):
+        """Goes on with another objective; the choice is saved with the model.
+
+        Raises:
+            ValueError: If the model was not built for it: only a hybrid can give up one of its losses.
+        """
+        if objective != self.config.objective and self.config.objective != "hybrid":
+            raise ValueError(f"`objective={self.config.objective}` cannot switch to {objective!r}; only hybrid can.")
+        self.config.active_objective = objective
+
     @torch.no_grad()
     def load_masked_lm(self, masked_lm: PreTrainedModel):
         """Starts from the weights of a trained masked-LM model of the same architecture, targets included."""
@@ -194,6 +210,14 @@ class PredRecForPreTraining(PreTrainedModel):
             jepa = zero + start
         return jepa, 1 - jepa, zero
 
+    def count_tokens(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns how many labelled tokens and target tokens a training batch has, each of shape `()`."""
+        labels = batch["labels"]
+        if self.config.mlm_view == "context":
+            labels = labels.gather(1, batch["context_indices"]).masked_fill(~batch["context_mask"], -100)
+        targets = batch["target_mask"].sum() if "target_mask" in batch else labels.new_zeros(())
+        return labels.ne(-100).sum(), targets
+
     def target_states(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Encodes the unmasked text into normalised targets, `(batch_size, sequence_length, hidden_size)`, float32.
 
@@ -208,23 +232,31 @@ class PredRecForPreTraining(PreTrainedModel):
             normalised = [F.layer_norm(state.float(), state.shape[-1:]) for state in states]
             return torch.stack(normalised).mean(0) if len(normalised) > 1 else normalised[0]
 
-    def _targets(
-        self, input_ids: Tensor, attention_mask: Tensor | None, indices: Tensor, mask: Tensor
-    ) -> Tensor:
-        """Returns the target latents at `indices`, `(batch_size, num_blocks, block_length, hidden_size)`."""
-        states = self.target_states(input_ids, attention_mask)
+    @staticmethod
+    def gather_latents(states: Tensor, indices: Tensor) -> Tensor:
+        """Picks states `(batch_size, sequence_length, hidden_size)` at indices `(batch_size, num_blocks, block_length)`."""
         places = indices.flatten(1)[..., None].expand(-1, -1, states.shape[-1])
-        latents = states.gather(1, places).view(*indices.shape, -1)
-        if self.config.center_targets:
-            if self.training:
-                weights = mask[..., None].to(latents.dtype)
-                mean = (latents.detach() * weights).sum((0, 1, 2)) / weights.sum().clamp(min=1)
-                self.target_center.lerp_(mean, 1 - self.config.center_decay)
-            latents = latents - self.target_center
-        return latents
+        return states.gather(1, places).view(*indices.shape, -1)
 
-    def _jepa_loss(self, predicted: Tensor, target: Tensor, indices: Tensor, mask: Tensor, length: int) -> Tensor:
-        """Applies the chosen loss to flattened target tokens, in float32."""
+    def center(self, latents: Tensor) -> Tensor:
+        """Subtracts the running mean of the targets, when the configuration asks for that."""
+        return latents if self.target_center is None else latents - self.target_center
+
+    def _update_center(self, latents: Tensor, mask: Tensor):
+        weights = mask[..., None].to(latents.dtype)
+        mean = (latents.detach() * weights).sum((0, 1, 2)) / weights.sum().clamp(min=1)
+        # A plain average at first, so that the zero it starts from is forgotten at once.
+        self.num_centered += 1
+        self.target_center.lerp_(mean, torch.clamp(1 / self.num_centered, min=1 - self.config.center_decay))
+
+    def jepa_loss(self, predicted: Tensor, target: Tensor, indices: Tensor, mask: Tensor, length: int) -> Tensor:
+        """Applies the chosen JEPA loss in float32.
+
+        Args:
+            predicted, target (`(batch_size, num_blocks, block_length, hidden_size)`): Latents.
+            indices, mask (`(batch_size, num_blocks, block_length)`, long and bool): Where they are; which count.
+            length (`int`): Tokens in a row, to tell rows apart.
+        """
         loss, options = JEPA_LOSSES[self.config.jepa_loss], {}
         if self.config.jepa_loss == "infonce":
             rows = torch.arange(len(indices), device=indices.device)[:, None, None] * length
@@ -233,7 +265,7 @@ class PredRecForPreTraining(PreTrainedModel):
             options = {"directions": torch.randn(target.shape[-1], SIGREG_DIRECTIONS, device=target.device)}
         # The statistics of some losses are differences of large numbers: float32 even under autocast.
         with torch.autocast(predicted.device.type, enabled=False):
-            return loss(predicted.float().flatten(0, 2), target.flatten(0, 2), mask.flatten(), **options)
+            return loss(predicted.float().flatten(0, 2), target.float().flatten(0, 2), mask.flatten(), **options)
 
     def _logits(self, states: Tensor, labels: Tensor, label_indices: Tensor | None) -> tuple[Tensor, Tensor]:
         """Returns logits `(num_labelled, vocab_size)` and labels `(num_labelled,)`: the head runs on no other token."""
@@ -297,8 +329,11 @@ class PredRecForPreTraining(PreTrainedModel):
 
         if predicts:
             predicted = self.predictor(context_states, context_indices, context_mask, target_indices, target_mask)
-            target = self._targets(original_input_ids, attention_mask, target_indices, target_mask)
-            jepa_loss = self._jepa_loss(predicted, target, target_indices, target_mask, input_ids.shape[1])
+            target = self.gather_latents(self.target_states(original_input_ids, attention_mask), target_indices)
+            if self.training and self.target_center is not None:
+                self._update_center(target, target_mask)
+            target = self.center(target)
+            jepa_loss = self.jepa_loss(predicted, target, target_indices, target_mask, input_ids.shape[1])
             output.jepa_loss = jepa_loss.detach()
             output.num_targets = target_mask.sum()
             share = _share(output.num_targets, targets_in_update)

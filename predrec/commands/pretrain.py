@@ -1,0 +1,308 @@
+"""Pre-train a text encoder from a recipe: `accelerate launch scripts/pretrain.py recipes/quickstart.yaml`."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase, set_seed
+from transformers.trainer_utils import IntervalStrategy
+
+from ..configuration import DataArguments, ModelArguments, parse_recipe, write_recipe
+from ..configuration.recipes import RecipeParser
+from ..data_collators import (
+    Corpus,
+    DataCollatorForPreTraining,
+    DocumentRows,
+    PackedRows,
+    StreamedRows,
+    TokenRows,
+    load_corpus,
+    load_tokenizer,
+    tokenize_documents,
+    train_tokenizer,
+)
+from ..data_collators.masked_tokens import special_token_table
+from ..errors import UserError
+from ..modeling import PredRecForPreTraining
+from ..modeling.encoders import ENCODERS
+from ..trainers import NonFiniteLossError, PredRecTrainer, PredRecTrainingArguments
+from ..trainers.checkpoints import check_recipe, resume_point
+from ..trainers.curves import plot_training_curves
+from ..trainers.interrupt import InterruptCallback
+
+ARGUMENTS = (DataArguments, ModelArguments, PredRecTrainingArguments)
+DEFAULT_VOCAB_SIZE = 30522
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0, 1 for a loss that is not finite, 2 for what the user can mend."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        (data, model, training), recipe = parse_recipe(argv, ARGUMENTS)
+        return pretrain(data, model, training, recipe, argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NonFiniteLossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def check_together(data: DataArguments, model: ModelArguments, training: PredRecTrainingArguments) -> None:
+    """Refuses, before anything is loaded, combinations that no single group of arguments can see."""
+    if not (data.tokenizer_name or data.train_tokenizer or model.init_from):
+        raise UserError("`tokenizer_name` is missing: give a Hub id or a directory, or pass `--train_tokenizer`.")
+    if data.train_tokenizer and model.init_from:
+        raise UserError("`train_tokenizer` would not fit the vocabulary of `init_from`: drop one of them.")
+    if data.streaming and training.max_steps < 1:
+        raise UserError("`streaming` does not know how long an epoch is: give `max_steps`.")
+    if data.streaming and training.dataloader_num_workers > 1:
+        raise UserError("`dataloader_num_workers` must be 0 or 1 with `streaming`, whose order is fixed.")
+    if training.collapse_action == "switch" and model.objective != "hybrid":
+        raise UserError("`collapse_action=switch` needs `objective=hybrid`: there is no other loss to go on with.")
+    if model.objective == "jepa":
+        # Its masked-LM head is untrained and its own loss is not comparable over time: the last step is the result.
+        training.metric_for_best_model = None
+
+
+def pretrain(
+    data: DataArguments,
+    model_arguments: ModelArguments,
+    training: PredRecTrainingArguments,
+    recipe: dict[str, Any],
+    argv: Sequence[str],
+) -> int:
+    """Trains from parsed arguments and leaves a complete output directory; returns the exit code."""
+    check_together(data, model_arguments, training)
+    checkpoint = resume_point(training.output_dir, training.resume_from_checkpoint)
+    if checkpoint is not None and not training.ignore_recipe_mismatch:
+        parser = RecipeParser(ARGUMENTS)
+        check_recipe(checkpoint, recipe, {name: parser.get_default(name) for name in parser.field_names})
+    started = time.perf_counter()
+    set_num_threads(training)
+    set_seed(training.seed)
+    with training.main_process_first(desc="preparing data"):
+        corpus = load_data(data, training.seed)
+        tokenizer = prepare_tokenizer(data, model_arguments, corpus, checkpoint)
+        train_rows, eval_rows = prepare_rows(data, corpus, tokenizer)
+    model = build_model(model_arguments, data, tokenizer)
+    facts = describe(corpus, train_rows, eval_rows, tokenizer)
+    interrupt = InterruptCallback()
+    trainer = PredRecTrainer(
+        model=model,
+        args=training,
+        data_collator=build_collator(data, model_arguments, training, tokenizer),
+        train_dataset=train_rows,
+        eval_dataset=None if training.eval_strategy == IntervalStrategy.NO else eval_rows,
+        processing_class=tokenizer,
+        callbacks=[interrupt],
+        recipe=recipe,
+        card_facts=facts,
+    )
+    if trainer.is_world_process_zero():
+        for name, value in (facts | {"model": _size(model), "threads": str(torch.get_num_threads())}).items():
+            print(f"{name}: {value}", flush=True)
+
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if interrupt.signal_number is not None:
+        if trainer.is_world_process_zero():
+            print(f"stopped at step {trainer.state.global_step}; go on with: {_command(argv, '--resume_from_checkpoint true')}")
+        return 128 + interrupt.signal_number
+    finish(trainer, recipe)
+    if trainer.is_world_process_zero():
+        print(_farewell(training.output_dir, argv, time.perf_counter() - started))
+    return 0
+
+
+def set_num_threads(training: PredRecTrainingArguments) -> None:
+    """Uses every core: the launcher alone allows one thread per process."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(training.num_threads or max(1, cores // processes))
+
+
+def load_data(data: DataArguments, seed: int) -> Corpus:
+    """Loads the corpus that the arguments name."""
+    return load_corpus(
+        train_file=data.train_file,
+        validation_file=data.validation_file,
+        dataset_name=data.dataset_name,
+        dataset_config_name=data.dataset_config_name,
+        text_column=data.text_column,
+        sample_by=data.sample_by,
+        streaming=data.streaming,
+        validation_share=data.validation_share,
+        max_validation_documents=data.max_validation_documents,
+        seed=seed,
+    )
+
+
+def prepare_tokenizer(
+    data: DataArguments, model: ModelArguments, corpus: Corpus, checkpoint: Path | None
+) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer, that of the checkpoint when resuming, or trains it on the corpus."""
+    if checkpoint is not None:
+        return load_tokenizer(checkpoint)
+    if data.train_tokenizer:
+        return train_tokenizer(corpus.train["text"], data.vocab_size or DEFAULT_VOCAB_SIZE, data.max_seq_length)
+    return load_tokenizer(data.tokenizer_name or model.init_from)
+
+
+def prepare_rows(
+    data: DataArguments, corpus: Corpus, tokenizer: PreTrainedTokenizerBase
+) -> tuple[TokenRows | StreamedRows, TokenRows]:
+    """Tokenizes the corpus and cuts it into rows to train and to evaluate on."""
+    kind, workers = (PackedRows if data.packing else DocumentRows), data.preprocessing_num_workers
+    validation = kind(tokenize_documents(corpus.validation, tokenizer, workers), tokenizer, data.max_seq_length)
+    if data.streaming:
+        return StreamedRows(corpus.train, tokenizer, data.max_seq_length, data.packing), validation
+    return kind(tokenize_documents(corpus.train, tokenizer, workers), tokenizer, data.max_seq_length), validation
+
+
+def build_model(
+    arguments: ModelArguments, data: DataArguments, tokenizer: PreTrainedTokenizerBase
+) -> PredRecForPreTraining:
+    """Builds the pre-training model around a new encoder, or one that was trained before."""
+    length = data.max_seq_length
+    if arguments.init_from:
+        encoder_config = arguments.loaded_encoder_config()
+    else:
+        special = {
+            "pad_token_id": tokenizer.pad_token_id,
+            "cls_token_id": tokenizer.cls_token_id,
+            "sep_token_id": tokenizer.sep_token_id,
+        }
+        stock = arguments.new_encoder_config(vocab_size=128)
+        for name, stand_in in (("bos_token_id", "cls_token_id"), ("eos_token_id", "sep_token_id")):
+            if getattr(stock, name, None) is not None:
+                special[name] = getattr(tokenizer, name) if getattr(tokenizer, name) is not None else special[stand_in]
+        spec = ENCODERS.get(arguments.model_type)
+        offset = tokenizer.pad_token_id + 1 if spec is not None and spec.padded_positions else 0
+        longest = max(getattr(stock, "max_position_embeddings", 0), length + offset)
+        encoder_config = arguments.new_encoder_config(
+            vocab_size=len(tokenizer), max_position_embeddings=longest, **special
+        )
+    _check_fit(encoder_config, tokenizer, length, arguments)
+    try:
+        model = PredRecForPreTraining(arguments.pretraining_config(encoder_config))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if arguments.init_from:
+        try:
+            trained = AutoModelForMaskedLM.from_pretrained(arguments.init_from, dtype=torch.float32)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"`init_from`: cannot load {arguments.init_from!r} as a masked LM: {error}") from error
+        model.load_masked_lm(trained)
+    return model
+
+
+def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, length: int, arguments: ModelArguments) -> None:
+    source = f"`init_from` {arguments.init_from!r}" if arguments.init_from else "`encoder_config`"
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"The tokenizer has {len(tokenizer)} tokens but the encoder of {source} has {config.vocab_size}: "
+            "vocabulary and tokenizer disagree. Use the tokenizer that belongs to the encoder."
+        )
+    spec = ENCODERS.get(config.model_type)
+    offset = config.pad_token_id + 1 if spec is not None and spec.padded_positions else 0
+    longest = getattr(config, "max_position_embeddings", length) - offset
+    if length > longest:
+        raise UserError(f"`max_seq_length` is {length}, but the encoder takes at most {longest} tokens.")
+
+
+def build_collator(
+    data: DataArguments,
+    model: ModelArguments,
+    training: PredRecTrainingArguments,
+    tokenizer: PreTrainedTokenizerBase,
+) -> DataCollatorForPreTraining:
+    """Builds the collator for training batches; the masks have the data seed if there is one."""
+    try:
+        return DataCollatorForPreTraining(
+            tokenizer,
+            seed=training.seed if training.data_seed is None else training.data_seed,
+            mlm_probability=data.mlm_probability,
+            mask_replace_prob=data.mask_replace_prob,
+            random_replace_prob=data.random_replace_prob,
+            masking_unit=data.masking_unit,
+            context_scale=tuple(data.context_scale),
+            target_scale=tuple(data.target_scale),
+            num_target_blocks=0 if model.objective == "mlm" else data.num_target_blocks,
+            min_context_tokens=data.min_context_tokens,
+            label_view=model.mlm_view,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def unigram_entropy(rows: TokenRows, tokenizer: PreTrainedTokenizerBase, most: int = 20_000) -> float:
+    """Returns the entropy, in nats, of the distribution of ordinary tokens: what knowing only frequencies costs."""
+    sample = np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)
+    counts = sum(np.bincount(rows.row(int(index)), minlength=len(tokenizer)) for index in sample)
+    counts = counts[~special_token_table(tokenizer)]
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def describe(
+    corpus: Corpus, train_rows: TokenRows | StreamedRows, eval_rows: TokenRows, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, str]:
+    """Says what is trained on, for the console and the model card."""
+    size = "streamed"
+    if isinstance(train_rows, TokenRows):
+        size = f"{len(train_rows):,} rows of at most {train_rows.max_seq_length} tokens"
+    return {
+        "data": f"{corpus.description}; {size}; {len(eval_rows):,} rows held out",
+        "tokenizer": f"{len(tokenizer):,} tokens",
+        "unigram entropy": f"{unigram_entropy(eval_rows, tokenizer):.3f} nats on held-out text (a masked-LM loss below "
+        "this has learned more than word frequencies)",
+    }
+
+
+def finish(trainer: PredRecTrainer, recipe: dict[str, Any]) -> None:
+    """Turns the root of the output directory into the trained encoder, with its card, curves and recipe."""
+    output_dir = Path(trainer.args.output_dir)
+    trainer.save_model()
+    if trainer.args.should_save:
+        plot_training_curves(trainer.state.log_history, output_dir / "training_curves.png")
+        write_recipe(output_dir / "recipe.yaml", recipe, "predrec recipe of this run")
+    trainer.create_model_card()
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()
+
+
+def _size(model: PredRecForPreTraining) -> str:
+    def millions(module) -> str:
+        return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
+
+    parts = {"encoder": model.encoder, "with its head": model.masked_lm, "predictor": model.predictor}
+    return ", ".join(f"{name} {millions(part)}" for name, part in parts.items() if part is not None) + " parameters"
+
+
+def _command(argv: Sequence[str], *more: str) -> str:
+    return " ".join(["accelerate launch scripts/pretrain.py", *argv, *more])
+
+
+def _farewell(output_dir: str, argv: Sequence[str], seconds: float) -> str:
+    recipe = argv[0] if argv and not argv[0].startswith("-") else "recipes/quickstart.yaml"
+    return f"""
+trained in {seconds:.0f} s
+
+{output_dir}/            the trained encoder, its tokenizer and README.md
+{output_dir}/training_curves.png
+{output_dir}/checkpoint-*/  best and last step, to resume from
+
+next:
+  python -c "import predrec; from transformers import pipeline; print(pipeline('fill-mask', '{output_dir}')('return the [MASK] of the list'))"
+  accelerate launch scripts/pretrain.py {recipe} --objective mlm --output_dir {output_dir}-mlm
+  accelerate launch scripts/pretrain.py {recipe} --train_file my_text.txt --output_dir outputs/mine
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

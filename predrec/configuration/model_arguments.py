@@ -1,0 +1,165 @@
+"""Arguments for the encoder, the predictor and the objective."""
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from ..errors import UserError
+from ..modeling.configuration_pretraining import (
+    JepaLoss,
+    LossWeighting,
+    MlmView,
+    Objective,
+    PredRecPreTrainingConfig,
+)
+from .suggestions import did_you_mean
+
+ENCODER_FIELDS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_position_embeddings",
+    "position_embedding_type",
+    "rotary_base",
+    "scale_embeddings",
+    "initializer_range",
+    "layer_norm_eps",
+    "tie_word_embeddings",
+)
+"""Arguments that go to the encoder's configuration under the same name."""
+
+ENCODER_ONLY = ("model_type", "init_from", "encoder_config", "attn_implementation", *ENCODER_FIELDS)
+
+
+@dataclass
+class ModelArguments:
+    """The model. What is left out has the default of the encoder's own configuration class."""
+
+    model_type: str = field(
+        default="predrec", metadata={"help": "Encoder to train from scratch: predrec, bert, modernbert, ..."}
+    )
+    init_from: str | None = field(
+        default=None, metadata={"help": "Masked-LM checkpoint to continue from: Hub id or directory."}
+    )
+    encoder_config: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Further fields of the encoder's configuration, as a mapping or JSON."}
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "Width of the encoder."})
+    num_hidden_layers: int | None = field(default=None, metadata={"help": "Blocks of the encoder."})
+    num_attention_heads: int | None = field(default=None, metadata={"help": "Heads per block."})
+    intermediate_size: int | None = field(default=None, metadata={"help": "Width of the feed-forward layers."})
+    hidden_act: str | None = field(default=None, metadata={"help": "Activation of the feed-forward layers."})
+    hidden_dropout_prob: float | None = field(default=None, metadata={"help": "Dropout of hidden states."})
+    attention_probs_dropout_prob: float | None = field(default=None, metadata={"help": "Dropout of attention."})
+    max_position_embeddings: int | None = field(
+        default=None, metadata={"help": "Longest sequence of the encoder; at least `max_seq_length`."}
+    )
+    position_embedding_type: Literal["sinusoidal", "rotary"] | None = field(
+        default=None, metadata={"help": "Positions of a predrec encoder."}
+    )
+    rotary_base: float | None = field(default=None, metadata={"help": "Base of the rotary wavelengths."})
+    scale_embeddings: bool | None = field(
+        default=None, metadata={"help": "Multiply token embeddings by the square root of the width."}
+    )
+    initializer_range: float | None = field(default=None, metadata={"help": "Standard deviation of new weights."})
+    layer_norm_eps: float | None = field(default=None, metadata={"help": "Epsilon of the encoder's LayerNorms."})
+    tie_word_embeddings: bool | None = field(
+        default=None, metadata={"help": "Share the output projection with the embeddings."}
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "eager, sdpa, flash_attention_2, flex_attention; the best there is if absent."}
+    )
+    objective: Objective = field(default="hybrid", metadata={"help": "Which losses to train."})
+    predictor_hidden_size: int | None = field(default=None, metadata={"help": "Width of the predictor."})
+    predictor_num_hidden_layers: int = field(default=6, metadata={"help": "Blocks of the predictor."})
+    predictor_num_attention_heads: int | None = field(default=None, metadata={"help": "Heads of the predictor."})
+    predictor_intermediate_size: int | None = field(
+        default=None, metadata={"help": "Feed-forward width of the predictor."}
+    )
+    predictor_position_embedding_type: Literal["sinusoidal", "rotary"] = field(
+        default="sinusoidal", metadata={"help": "Positions of the predictor."}
+    )
+    jepa_loss: JepaLoss = field(default="cosine", metadata={"help": "Distance of predicted and target latents."})
+    jepa_temperature: float = field(default=0.1, metadata={"help": "Temperature of infonce."})
+    loss_weighting: LossWeighting = field(default="learned", metadata={"help": "How lambda is chosen."})
+    loss_lambda: float = field(default=0.5, metadata={"help": "Weight of the JEPA loss, or its start value."})
+    loss_lambda_end: float = field(default=0.5, metadata={"help": "Lambda at the end of a schedule."})
+    target_layers: str = field(
+        default="output", metadata={"help": "'output', or the number of top blocks whose mean is the target."}
+    )
+    center_targets: bool = field(default=False, metadata={"help": "Subtract a running mean from the targets."})
+    center_decay: float = field(default=0.99, metadata={"help": "Decay of that running mean."})
+    mlm_view: MlmView = field(default="full", metadata={"help": "Masked-LM loss on the whole text or the context."})
+
+    def __post_init__(self):
+        if isinstance(self.encoder_config, str):
+            try:
+                self.encoder_config = json.loads(self.encoder_config)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"`encoder_config` is not JSON: {error}") from error
+        if self.encoder_config is not None and not isinstance(self.encoder_config, dict):
+            raise ValueError("`encoder_config` must be a mapping of the encoder configuration's fields.")
+        if "model_type" in (self.encoder_config or {}):
+            raise ValueError("`encoder_config` must not hold `model_type`: it is an argument of its own.")
+        if self.model_type not in CONFIG_MAPPING:
+            raise ValueError(
+                f"`model_type` is {self.model_type!r}, which transformers does not know"
+                + did_you_mean(self.model_type, list(CONFIG_MAPPING.keys()))
+            )
+        if self.init_from is not None:
+            given = [name for name in ENCODER_FIELDS if getattr(self, name) is not None]
+            given += ["encoder_config"] if self.encoder_config else []
+            if given:
+                raise ValueError(
+                    f"`init_from` brings its own encoder: drop {', '.join(f'`{name}`' for name in given)}."
+                )
+        # Wrong combinations of objective and predictor are found now, with a stand-in for the vocabulary.
+        if self.init_from is None:
+            self.pretraining_config(self.new_encoder_config(vocab_size=128))
+
+    def new_encoder_config(self, **defaults: Any) -> PreTrainedConfig:
+        """Builds the encoder's configuration.
+
+        Args:
+            defaults: Values, such as `vocab_size`, for what the arguments leave open.
+
+        Raises:
+            ValueError: If the configuration class of `model_type` does not have a field, or refuses its value.
+        """
+        config_class = CONFIG_MAPPING[self.model_type]
+        known = {entry.name for entry in fields(config_class)} | set(getattr(config_class, "attribute_map", {}))
+        given = {name: getattr(self, name) for name in ENCODER_FIELDS if getattr(self, name) is not None}
+        given |= self.encoder_config or {}
+        for name in given:
+            if name not in known:
+                raise ValueError(
+                    f"`{name}` is not a field of {config_class.__name__}" + did_you_mean(name, sorted(known))
+                )
+        usable = {name: value for name, value in defaults.items() if name in known}
+        return config_class(**(usable | given))
+
+    def loaded_encoder_config(self) -> PreTrainedConfig:
+        """Loads the configuration of `init_from`.
+
+        Raises:
+            UserError: If there is none.
+        """
+        try:
+            return AutoConfig.from_pretrained(self.init_from)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"`init_from`: cannot load a configuration from {self.init_from!r}: {error}") from error
+
+    def pretraining_config(self, encoder_config: PreTrainedConfig) -> PredRecPreTrainingConfig:
+        """Builds the configuration of the whole pre-training model around an encoder's."""
+        objective = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ENCODER_ONLY}
+        if self.initializer_range is not None:
+            objective["initializer_range"] = self.initializer_range
+        return PredRecPreTrainingConfig(
+            encoder_config=encoder_config, attn_implementation=self.attn_implementation, **objective
+        )

@@ -1,0 +1,165 @@
+"""Checkpoints that appear whole or not at all, and the check that one belongs to the recipe."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers.utils import logging
+
+from ..errors import UserError
+
+logger = logging.get_logger(__name__)
+
+METRICS_FILE = "metric_sums_{rank}.json"
+RECIPE_FILE = "recipe.json"
+
+MAY_DIFFER = re.compile(
+    r"output_dir|resume_from_checkpoint|ignore_recipe_mismatch|num_threads|preprocessing_num_workers|disable_tqdm"
+    r"|(logging|log|eval|save|dataloader|hub|push|report|run_name|monitor|collapse)(_.*)?"
+)
+"""Arguments that a resumed run may change: they do not touch what is computed."""
+
+
+def checkpoint_step(path: Path) -> int:
+    """Returns the step in a checkpoint's name, or -1 if it is not one."""
+    match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+    return int(match[1]) if match else -1
+
+
+def checkpoints_in(run_dir: str | Path) -> list[Path]:
+    """Returns the finished checkpoints of a run, oldest first."""
+    found = [path for path in Path(run_dir).glob("checkpoint-*") if checkpoint_step(path) >= 0 and path.is_dir()]
+    return sorted((path for path in found if (path / "trainer_state.json").is_file()), key=checkpoint_step)
+
+
+@contextmanager
+def committed_checkpoint(final: Path, writes: bool, accelerator) -> Iterator[Path]:
+    """Gives a staging directory that becomes `final` when the block ends, by one rename after a sync to disk.
+
+    Args:
+        final (`Path`): The checkpoint's directory.
+        writes (`bool`): Whether this process creates and renames; the others only write into the directory.
+        accelerator (`Accelerator`): Makes processes wait for one another.
+
+    Raises:
+        UserError: If the disk is full or cannot be written; earlier checkpoints are untouched.
+    """
+    staging = final.with_name(f".{final.name}.partial")
+    try:
+        if writes:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        yield staging
+        accelerator.wait_for_everyone()
+        if writes:
+            for path in [*staging.rglob("*"), staging]:
+                _sync(path)
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(staging, final)
+            _sync(final.parent)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_write_failure(error):
+            raise
+        shutil.rmtree(staging, ignore_errors=True)
+        kept = checkpoints_in(final.parent)
+        free = shutil.disk_usage(final.parent).free / 2**20 if final.parent.is_dir() else 0
+        raise UserError(
+            f"Could not save {final.name} in `output_dir` {str(final.parent)!r} ({free:.0f} MiB free): {error}. "
+            + (f"{kept[-1].name} is intact: " if kept else "No checkpoint was written before: ")
+            + "make room or choose another `output_dir`, then go on with `--resume_from_checkpoint true`."
+        ) from error
+
+
+def _is_write_failure(error: RuntimeError) -> bool:
+    """torch.save reports a failed write as a RuntimeError of its zip writer."""
+    return "PytorchStreamWriter" in str(error) or "inline_container" in str(error) or "file write failed" in str(error)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def rotate(run_dir: str | Path, limit: int, best: str | None) -> None:
+    """Deletes the oldest checkpoints beyond `limit`; the best and the newest always stay."""
+    checkpoints = checkpoints_in(run_dir)
+    keep = {path for path in checkpoints if best and path.name == Path(best).name} | set(checkpoints[-1:])
+    for path in reversed(checkpoints):
+        if len(keep) < limit:
+            keep.add(path)
+    for path in checkpoints:
+        if path not in keep:
+            shutil.rmtree(path)
+
+
+def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | None:
+    """Decides where a run begins, before anything is loaded.
+
+    Args:
+        output_dir (`str`): Directory of the run.
+        resume (`bool` or `str`, *optional*): The argument `resume_from_checkpoint`.
+
+    Returns:
+        The checkpoint to go on from, or `None` to begin.
+
+    Raises:
+        UserError: If the directory holds another run and resuming was not asked for, or there is no such checkpoint.
+    """
+    output_dir = Path(output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"`output_dir` {str(output_dir)!r} is a file.")
+    if isinstance(resume, str):
+        checkpoint = Path(resume)
+        if not (checkpoint / "trainer_state.json").is_file():
+            raise UserError(f"`resume_from_checkpoint`: {resume!r} is not a checkpoint directory.")
+        return checkpoint
+    found = checkpoints_in(output_dir)
+    if resume:
+        if not found:
+            logger.warning(f"`resume_from_checkpoint`: {str(output_dir)!r} has no checkpoint yet; beginning at step 0.")
+        return found[-1] if found else None
+    if found or (output_dir / "config.json").is_file():
+        raise UserError(
+            f"`output_dir` {str(output_dir)!r} already holds a run: go on with `--resume_from_checkpoint true`, choose "
+            "another `--output_dir`, or delete it."
+        )
+    return None
+
+
+def check_recipe(checkpoint: Path, recipe: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Refuses to resume a checkpoint with arguments that would change what is computed.
+
+    Args:
+        checkpoint (`Path`): The checkpoint.
+        recipe (`dict`): Arguments of this call.
+        defaults (`dict`): Value of every argument that is not given.
+
+    Raises:
+        UserError: Naming every argument that differs, with both values.
+    """
+    path = checkpoint / RECIPE_FILE
+    if not path.is_file():
+        return
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    differing = [
+        f"`{name}` was {saved.get(name, defaults.get(name))!r} and is now {recipe.get(name, defaults.get(name))!r}"
+        for name in sorted({*saved, *recipe})
+        if not MAY_DIFFER.fullmatch(name)
+        and saved.get(name, defaults.get(name)) != recipe.get(name, defaults.get(name))
+    ]
+    if differing:
+        raise UserError(
+            f"{checkpoint.name} does not match this recipe: {'; '.join(differing)}. Use the same values, begin in "
+            "another `--output_dir`, or insist with `--ignore_recipe_mismatch`."
+        )

@@ -1,0 +1,170 @@
+"""The collapse monitor: is the encoder still telling texts apart, and is the prediction task more than a formality?"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import TrainerCallback
+from transformers.utils import logging
+
+from ..modeling import PredRecForPreTraining
+from .geometry import effective_rank, uniformity
+
+logger = logging.get_logger(__name__)
+
+
+def text_spread(states: Tensor, mask: Tensor) -> Tensor:
+    """Standard deviation, over texts, of the normalised state at the same position, averaged over positions and features.
+
+    About 1 when texts have nothing in common, 0 when every text gives the same states: then only the position is left.
+
+    Args:
+        states (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`): Token states.
+        mask (`torch.BoolTensor` of shape `(batch_size, sequence_length)`): Real tokens.
+    """
+    states, weights = F.layer_norm(states.float(), states.shape[-1:]), mask[..., None].float()
+    count = weights.sum(0)
+    mean = (states * weights).sum(0) / count.clamp(min=1)
+    variance = ((states - mean).pow(2) * weights).sum(0) / (count - 1).clamp(min=1)
+    shared = (count[:, 0] >= 2).float()
+    return (variance.sqrt().mean(-1) * shared).sum() / shared.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Measures geometry, and the prediction task against predictors that know nothing.
+
+    Args:
+        model ([`PredRecForPreTraining`]): In evaluation mode.
+        batch (`dict`): From the collator, on the model's device.
+
+    Returns:
+        `dict` with, for the encoder on unmasked texts, `uniformity` and `effective_rank` of the mean-pooled vectors,
+        `rank_share` of the largest possible rank and `text_spread` of token states; and, if there is a predictor,
+        `target_spread`, `matched_cosine`, `mismatched_cosine` (prediction against the target of another text),
+        `trivial_loss_mean`, `trivial_loss_position`, `trivial_loss_text` (the JEPA loss of predicting the mean
+        target, the target at another position of the same text, the target of another text at the same position) and
+        `jepa_margin`, by which the JEPA loss beats the best of them.
+    """
+    texts = batch.get("original_input_ids")
+    texts = _unmasked(batch) if texts is None else texts
+    mask = batch.get("attention_mask")
+    real = torch.ones_like(texts, dtype=torch.bool) if mask is None else mask.bool()
+    states = model.encoder(input_ids=texts, attention_mask=mask)[0].float()
+    pooled = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+    rank = effective_rank(pooled)
+    measures = {
+        "uniformity": uniformity(pooled),
+        "effective_rank": rank,
+        "rank_share": rank / min(len(pooled) - 1, pooled.shape[1]),
+        "text_spread": text_spread(states, real),
+    }
+    if model.active_objective != "mlm":
+        measures |= _measure_prediction(model, batch, mask, real)
+    return {name: float(value) for name, value in measures.items()}
+
+
+def _unmasked(batch: dict[str, Tensor]) -> Tensor:
+    return torch.where(batch["labels"] == -100, batch["input_ids"], batch["labels"])
+
+
+def _measure_prediction(
+    model: PredRecForPreTraining, batch: dict[str, Tensor], mask: Tensor | None, real: Tensor
+) -> dict[str, Tensor]:
+    indices, chosen = batch["target_indices"], batch["target_mask"]
+    output = model(**batch)
+    predicted, target = output.predicted_latents.float(), output.target_latents.float()
+    other_texts = model.center(model.target_states(batch["original_input_ids"], mask).roll(1, dims=0))
+    at_same_position = model.gather_latents(other_texts, indices)
+    # A text that is shorter than this one has nothing at the position.
+    both_real = chosen & real.roll(1, dims=0).gather(1, indices.flatten(1)).view(indices.shape)
+    shift = max(1, indices.shape[-1] // 2)
+    both_chosen = chosen & chosen.roll(shift, dims=-1)
+    mean_target = target[chosen].mean(0).expand_as(target)
+
+    def jepa_loss(guess: Tensor, where: Tensor) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return model.jepa_loss(guess, target, indices, where, batch["input_ids"].shape[1])
+
+    def cosine(left: Tensor, where: Tensor) -> Tensor:
+        return F.cosine_similarity(left, target, dim=-1)[where].mean()
+
+    trivial = {
+        "trivial_loss_mean": jepa_loss(mean_target, chosen),
+        "trivial_loss_position": jepa_loss(target.roll(shift, dims=-2), both_chosen),
+        "trivial_loss_text": jepa_loss(at_same_position, both_real),
+    }
+    return {
+        "target_spread": text_spread(other_texts, real.roll(1, dims=0)),
+        "matched_cosine": cosine(predicted, chosen),
+        "mismatched_cosine": cosine(predicted.roll(1, dims=0), chosen & chosen.roll(1, dims=0)),
+        **trivial,
+        "jepa_margin": torch.stack(list(trivial.values())).min() - jepa_loss(predicted, chosen),
+    }
+
+
+def collapse_reasons(measures: dict[str, float], min_rank: float, min_std: float) -> list[str]:
+    """Returns why the measures mean collapse, in words; an empty list when they do not."""
+    checks = (
+        ("rank_share", min_rank, "the pooled vectors of different texts span almost nothing"),
+        ("text_spread", min_std, "the encoder gives different texts nearly the same states"),
+        ("target_spread", min_std, "the targets of different texts are nearly the same, so predicting them is trivial"),
+    )
+    return [
+        f"{name} {measures[name]:.4f} is below {limit}: {meaning}"
+        for name, limit, meaning in checks
+        if name in measures and not measures[name] >= limit
+    ]
+
+
+class CollapseMonitorCallback(TrainerCallback):
+    """Logs [`measure`] at every evaluation, on a fixed held-out batch, and acts on collapse.
+
+    `collapse_action` "warn" says so in the log, "stop" also saves and ends the run, "switch" goes on with masked-LM
+    training alone. It acts after `collapse_patience` evaluations in a row; the count is read from the log history, so a
+    resumed run goes on counting.
+
+    Args:
+        trainer ([`PredRecTrainer`]): Gives the collator, the evaluation data and the log.
+    """
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+        self._batch = None
+
+    def batch(self) -> dict[str, Tensor]:
+        """Returns the fixed batch: held-out rows evenly spread over the evaluation data, masked as in epoch 0."""
+        if self._batch is None:
+            rows, most = self.trainer.eval_dataset, self.trainer.args.monitor_examples
+            kept = min(most, len(rows))
+            features = [{**rows[index * len(rows) // kept], "epoch": 0} for index in range(kept)]
+            self._batch = self.trainer._prepare_inputs(self.trainer.eval_collator(features))
+        return self._batch
+
+    def on_evaluate(self, args, state, control, model=None, metrics=None, **kwargs):
+        if metrics is None or "eval_loss" not in metrics or self.trainer.eval_dataset is None:
+            return
+        model.eval()
+        with self.trainer.accelerator.autocast():
+            measures = measure(model, self.batch())
+        reasons = collapse_reasons(measures, args.collapse_min_rank, args.collapse_min_std)
+        logs = {f"eval_{name}": round(value, 6) for name, value in measures.items()}
+        metrics.update(logs)
+        self.trainer.log(logs | {"eval_collapsed": float(bool(reasons))})
+        if reasons:
+            logger.warning(f"Step {state.global_step}: representations collapse: {'; '.join(reasons)}.")
+        if self._in_a_row(state) >= args.collapse_patience:
+            self._act(args, state, control, model)
+
+    @staticmethod
+    def _in_a_row(state) -> int:
+        flags = [entry["eval_collapsed"] for entry in state.log_history if "eval_collapsed" in entry]
+        return len(flags) - max((i + 1 for i, flag in enumerate(flags) if not flag), default=0)
+
+    def _act(self, args, state, control, model):
+        if args.collapse_action == "stop":
+            logger.warning(f"Step {state.global_step}: stopping, because `collapse_action` is stop.")
+            control.should_save = control.should_training_stop = True
+        elif args.collapse_action == "switch" and model.active_objective == "hybrid":
+            logger.warning(f"Step {state.global_step}: going on with mlm alone, because `collapse_action` is switch.")
+            model.switch_objective("mlm")

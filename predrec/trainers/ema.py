@@ -1,0 +1,47 @@
+"""The target encoder follows the context encoder after every optimizer update."""
+
+from transformers import TrainerCallback
+
+
+def ema_decay_at(update: int, max_steps: int, start: float, end: float) -> float:
+    """Returns the decay of the update with this number, counted from 1: linear from `start` towards `end`.
+
+    The first update uses `start`; `end` would be that of the update after the last (as in I-JEPA).
+    """
+    return start + (end - start) * (update - 1) / max(1, max_steps)
+
+
+class EMACallback(TrainerCallback):
+    """Applies the exponential moving average once per optimizer update, whatever the accumulation.
+
+    Its only state is the Trainer's global step, so a resumed run continues the schedule exactly. An update that the
+    gradient scaler skipped moves nothing.
+    """
+
+    def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs):
+        if model.active_objective == "mlm" or getattr(optimizer, "step_was_skipped", False):
+            return
+        decay = ema_decay_at(state.global_step, state.max_steps, args.ema_decay, args.ema_decay_end)
+        model.update_target_encoder(decay)
+
+
+class ScheduleCallback(TrainerCallback):
+    """Tells the model how far training is, for scheduled loss weights, and the dataset which epoch it is."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self._set_progress(state, model)
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        # The Trainer does not call `set_epoch` after a resume in mid-epoch, nor with several processes.
+        dataset = getattr(train_dataloader, "dataset", None)
+        while dataset is not None and not hasattr(dataset, "set_epoch"):
+            dataset = getattr(dataset, "dataset", None)
+        if dataset is not None:
+            dataset.set_epoch(int(state.epoch + 1e-6))
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        self._set_progress(state, model)
+
+    @staticmethod
+    def _set_progress(state, model):
+        model.training_progress.fill_(state.global_step / max(1, state.max_steps))

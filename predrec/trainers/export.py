@@ -1,0 +1,62 @@
+"""The artefact of a run: the trained encoder with its head, as a checkpoint of its own architecture."""
+
+from pathlib import Path
+
+from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..modeling import PredRecForPreTraining
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_predrec.PredRecConfig",
+    "AutoModel": "modeling_predrec.PredRecModel",
+    "AutoModelForMaskedLM": "modeling_predrec.PredRecForMaskedLM",
+}
+"""Which class loads what, in a process that does not have this package."""
+
+UNTRAINED = {"bert": ["pooler."], "roberta": ["pooler."], "xlm-roberta": ["pooler."], "camembert": ["pooler."]}
+"""Parts that `AutoModel` adds to an architecture and no masked-LM training touches."""
+
+
+def export_encoder(
+    model: PredRecForPreTraining, tokenizer: PreTrainedTokenizerBase | None, output_dir: str | Path
+) -> None:
+    """Writes the encoder with its head, loads it back, and checks that nothing is missing.
+
+    Args:
+        model ([`PredRecForPreTraining`]): The trained model.
+        tokenizer ([`PreTrainedTokenizerBase`], *optional*): Saved beside it.
+        output_dir (`str`): Directory; other files in it stay.
+
+    Raises:
+        RuntimeError: If what was written does not load completely.
+    """
+    masked_lm = model.masked_lm
+    if masked_lm.config.model_type == "predrec":
+        masked_lm.config.auto_map = dict(AUTO_MAP)
+    masked_lm.save_pretrained(output_dir)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(output_dir)
+    check_export(output_dir)
+
+
+def check_export(directory: str | Path) -> None:
+    """Loads an export both ways; raises `RuntimeError` if a weight is missing, or unexpected beyond the head."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        masked_lm, with_head = AutoModelForMaskedLM.from_pretrained(directory, output_loading_info=True)
+        _, bare = AutoModel.from_pretrained(directory, output_loading_info=True)
+    finally:
+        logging.set_verbosity(verbosity)
+    untrained = tuple(UNTRAINED.get(masked_lm.config.model_type, ()))
+    prefix = masked_lm.base_model_prefix + "."
+    problems = {
+        "missing with the head": with_head["missing_keys"],
+        "unexpected with the head": with_head["unexpected_keys"],
+        "missing in the encoder": [key for key in bare["missing_keys"] if not (untrained and key.startswith(untrained))],
+        "unexpected in the encoder": [key for key in bare["unexpected_keys"] if key.startswith(prefix)],
+    }
+    found = {what: sorted(keys) for what, keys in problems.items() if keys}
+    if found:
+        raise RuntimeError(f"The export in {str(directory)!r} does not load completely: {found}")

@@ -1,0 +1,105 @@
+"""Running sums of what is logged: kept on the device, read only when a log line is due, saved with checkpoints."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..modeling import PredRecForPreTrainingOutput
+
+SUMS = ("steps", "loss", "mlm_loss", "labels", "mlm_correct", "jepa_loss", "targets", "tokens")
+
+
+class MetricSums:
+    """Token-weighted sums over batches.
+
+    Args:
+        device (`torch.device`): Where the sums live.
+    """
+
+    def __init__(self, device: torch.device):
+        self.values = torch.zeros(len(SUMS), dtype=torch.float64, device=device)
+
+    def add(self, output: PredRecForPreTrainingOutput, tokens: Tensor | int, steps: float) -> None:
+        """Adds one batch.
+
+        Args:
+            output ([`PredRecForPreTrainingOutput`]): Of the batch.
+            tokens (`torch.Tensor` of shape `()` or `int`): Real tokens in it.
+            steps (`float`): Which part of an optimizer update the batch is.
+        """
+        zero = self.values.new_zeros(())
+
+        def times(mean: Tensor | None, count: Tensor | None) -> Tensor:
+            return zero if mean is None else mean.double() * count
+
+        def count(value: Tensor | None) -> Tensor:
+            return zero if value is None else value.double()
+
+        added = [
+            zero + steps,
+            output.loss.detach().double(),
+            times(output.mlm_loss, output.num_labels),
+            count(output.num_labels),
+            count(output.mlm_correct),
+            times(output.jepa_loss, output.num_targets),
+            count(output.num_targets),
+            zero + tokens,
+        ]
+        self.values += torch.stack(added)
+
+    def reset(self) -> None:
+        self.values.zero_()
+
+    @staticmethod
+    def index(name: str) -> int:
+        """Returns where a sum is in `values`."""
+        return SUMS.index(name)
+
+    @staticmethod
+    def means(values: Tensor) -> dict[str, float]:
+        """Turns sums, `(len(SUMS),)`, into means; terms that no batch had are left out. Reads the device once."""
+        sums = dict(zip(SUMS, values.tolist(), strict=True))
+        means = {"loss": sums["loss"] / sums["steps"]} if sums["steps"] else {}
+        if sums["labels"]:
+            means["mlm_loss"] = sums["mlm_loss"] / sums["labels"]
+        if sums["targets"]:
+            means["jepa_loss"] = sums["jepa_loss"] / sums["targets"]
+        return means | {"tokens": sums["tokens"]}
+
+    def save(self, path: str | Path) -> None:
+        """Writes the sums, so that a resumed run logs what an uninterrupted one does."""
+        Path(path).write_text(json.dumps(dict(zip(SUMS, self.values.tolist(), strict=True))), encoding="utf-8")
+
+    def load(self, path: str | Path) -> None:
+        """Reads what [`MetricSums.save`] wrote; a file that is not there leaves the sums at zero."""
+        if Path(path).is_file():
+            sums = json.loads(Path(path).read_text(encoding="utf-8"))
+            self.values.copy_(torch.tensor([sums[name] for name in SUMS], dtype=torch.float64))
+
+
+class FiniteGuard:
+    """Remembers, on the device, the first step whose loss was not finite and the examples of its batch.
+
+    Args:
+        batch_size (`int`): Most examples in a batch.
+        device (`torch.device`): Where the loss lives.
+    """
+
+    def __init__(self, batch_size: int, device: torch.device):
+        self.step = torch.full((), -1, dtype=torch.int64, device=device)
+        self.examples = torch.full((batch_size,), -1, dtype=torch.int64, device=device)
+
+    def watch(self, loss: Tensor, step: int, example_ids: Tensor | None) -> None:
+        """Looks at one batch without waiting for the device."""
+        first = ~torch.isfinite(loss.detach()) & (self.step < 0)
+        self.step.copy_(torch.where(first, step, self.step))
+        if example_ids is not None:
+            kept = self.examples[: len(example_ids)]
+            kept.copy_(torch.where(first, example_ids[: len(kept)], kept))
+
+    def found(self) -> tuple[int, list[int]] | None:
+        """Returns the first bad step and its examples, or `None`; waits for the device."""
+        step = int(self.step)
+        return None if step < 0 else (step, [example for example in self.examples.tolist() if example >= 0])

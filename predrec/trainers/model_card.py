@@ -1,0 +1,153 @@
+"""The model card of a run: what it is, what it was trained on, what was measured, how to load it."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+
+LIBRARIES = ("predrec", "torch", "transformers", "accelerate", "datasets", "tokenizers")
+
+OBJECTIVES = {
+    "hybrid": "JEPA latent prediction together with masked-token reconstruction (predict and reconstruct)",
+    "mlm": "masked-token reconstruction alone",
+    "jepa": "JEPA latent prediction alone",
+}
+
+LOSSES = (
+    ("eval_mlm_loss", "held-out masked-LM loss (nats)"),
+    ("eval_mlm_accuracy", "held-out masked-token accuracy"),
+    ("eval_jepa_loss", "held-out JEPA loss"),
+    ("eval_jepa_margin", "margin of the JEPA loss over the best trivial predictor"),
+    ("eval_trivial_loss_mean", "JEPA loss of predicting the mean target"),
+    ("eval_trivial_loss_position", "JEPA loss of predicting another position's target"),
+    ("eval_trivial_loss_text", "JEPA loss of predicting another text's target"),
+    ("loss_lambda", "weight of the JEPA loss at the end"),
+    ("eval_uniformity", "uniformity of mean-pooled texts (lower is more spread)"),
+    ("eval_effective_rank", "effective rank of mean-pooled texts"),
+    ("eval_text_spread", "spread between texts of token states"),
+    ("eval_target_spread", "spread between texts of the targets"),
+    ("eval_matched_cosine", "cosine of prediction and its target"),
+    ("eval_mismatched_cosine", "cosine of prediction and another text's target"),
+)
+
+HEAD = """\
+from transformers import AutoModel, AutoTokenizer
+{importing}
+directory = "{directory}"
+tokenizer = AutoTokenizer.from_pretrained(directory)
+"""
+
+EMBED = """\
+import torch
+
+encoder = AutoModel.from_pretrained(directory{options})
+batch = tokenizer(["A sentence.", "Another one."], padding=True, return_tensors="pt")
+with torch.no_grad():
+    states = encoder(**batch).last_hidden_state
+mask = batch["attention_mask"][..., None]
+vectors = (states * mask).sum(1) / mask.sum(1)
+print(vectors.shape)
+"""
+
+FILL = """\
+from transformers import pipeline
+
+fill = pipeline("fill-mask", model=directory{options})
+print(fill(f"This is a {{fill.tokenizer.mask_token}}.")[0]["token_str"])
+"""
+
+
+def last_values(history: list[dict[str, Any]]) -> dict[str, float]:
+    """Returns the last value of every metric in a log history."""
+    values: dict[str, float] = {}
+    for entry in history:
+        values |= entry
+    return values
+
+
+def render_model_card(
+    name: str,
+    encoder_config: Any,
+    objective: str,
+    recipe: dict[str, Any],
+    history: list[dict[str, Any]],
+    facts: dict[str, str],
+) -> str:
+    """Renders the card.
+
+    Args:
+        name (`str`): Title; also what the loading examples load.
+        encoder_config (`PreTrainedConfig`): Of the trained encoder.
+        objective (`str`): What was trained.
+        recipe (`dict`): Resolved recipe.
+        history (`list`): Log history of the Trainer.
+        facts (`dict`): Further rows for the table of the run, such as data and steps.
+    """
+    custom = encoder_config.model_type == "predrec"
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="fill-mask",
+        tags=["predrec", "masked-lm", objective, *(["jepa"] if objective != "mlm" else [])],
+    )
+    values = last_values(history)
+    measured = [f"| {label} | {values[key]:.4g} |" for key, label in LOSSES if key in values]
+    untrained = {"bert": "pooler", "roberta": "pooler"}.get(encoder_config.model_type)
+    notes = f"\nThe `{untrained}` that `AutoModel` adds is untrained: pool the token states.\n" if untrained else ""
+    options = ", trust_remote_code=True" if custom else ""
+    importing = "\n# `import predrec` instead of `trust_remote_code=True` works too, where the package is installed.\n"
+    run = {
+        "architecture": f"{encoder_config.model_type}, {encoder_config.num_hidden_layers} layers, "
+        f"hidden size {encoder_config.hidden_size}, vocabulary {encoder_config.vocab_size}",
+        "objective": OBJECTIVES[objective],
+        **facts,
+        "versions": ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
+        + f", Python {platform.python_version()}",
+    }
+    sections = [
+        f"---\n{data.to_yaml()}\n---\n",
+        f"# {name}\n",
+        f"A text encoder pre-trained with {OBJECTIVES[objective]}, by "
+        "[predrec](https://arxiv.org/abs/2606.05173), an implementation of *Predict and Reconstruct*.\n",
+        "## Load it\n",
+        f"```python\n{HEAD.format(importing=importing if custom else '', directory=name)}```\n",
+        "One vector per text, by mean pooling:\n",
+        f"```python\n{EMBED.format(options=options)}```\n",
+        f"Masked tokens:\n\n```python\n{FILL.format(options=options)}```\n{notes}",
+        "## Training\n",
+        "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in run.items()) + "\n",
+        "## What was measured\n",
+        "At the end of training, on held-out text:\n\n| measure | value |\n|---|---|\n" + "\n".join(measured) + "\n"
+        if measured
+        else "Nothing: the run was not evaluated.\n",
+        "The JEPA loss means something only as far as it beats the trivial predictors, which know nothing of the text.\n"
+        if objective != "mlm"
+        else "",
+        "![Training curves](training_curves.png)\n",
+        "## Limits\n",
+        "A small encoder trained on the data above; it knows no more than that text holds, biases included. It was "
+        "not fine-tuned, and no downstream task was evaluated for this card.\n",
+        "## Recipe\n",
+        f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)}```\n",
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def write_model_card(trainer: Any) -> None:
+    """Writes `README.md` into the output directory of a [`PredRecTrainer`]."""
+    args, state, model = trainer.args, trainer.state, trainer.model
+    facts = dict(trainer.card_facts)
+    rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    facts["steps"] = f"{state.global_step} updates of {rows} rows"
+    facts["precision"] = "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "float32"
+    text = render_model_card(
+        Path(args.output_dir).name,
+        model.config.encoder_config,
+        model.config.objective,
+        trainer.recipe or {},
+        state.log_history,
+        facts,
+    )
+    ModelCard(text).save(Path(args.output_dir) / "README.md")

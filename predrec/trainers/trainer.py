@@ -1,0 +1,272 @@
+"""The Trainer: exact loss normalisation, named loss terms, the EMA, safe checkpoints, native export."""
+
+import json
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
+
+from ..data_collators import DataCollatorForPreTraining
+from ..modeling import PredRecForPreTraining
+from .checkpoints import METRICS_FILE, committed_checkpoint, rotate
+from .collapse import CollapseMonitorCallback
+from .ema import EMACallback, ScheduleCallback, ema_decay_at
+from .export import export_encoder
+from .metrics import FiniteGuard, MetricSums
+from .model_card import write_model_card
+from .training_args import PredRecTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+class EvaluateAtEndCallback(TrainerCallback):
+    """Evaluates after the last update, too, so that every run ends with its held-out losses."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
+
+
+class PredRecTrainer(Trainer):
+    """Trains a [`PredRecForPreTraining`].
+
+    What it adds to `Trainer`: losses are means over all tokens of an optimizer update, whatever the accumulation and
+    the number of processes; every loss term is logged by name without waiting for the device between log lines; the
+    target encoder follows by [`EMACallback`]; [`CollapseMonitorCallback`] watches; checkpoints appear whole or not at
+    all; and `save_model` writes the trained encoder, as a checkpoint of its own architecture.
+
+    Args:
+        model ([`PredRecForPreTraining`]): The model.
+        args ([`PredRecTrainingArguments`]): Arguments.
+        data_collator ([`DataCollatorForPreTraining`]): Makes training batches; evaluation uses a copy whose labels
+            are always those of the full view, so that runs with different `mlm_view` compare.
+        recipe (`dict`, *optional*): Resolved recipe; saved with every checkpoint and compared on resume.
+        card_facts (`dict`, *optional*): Rows for the model card's table, such as the data.
+        kwargs: As for `Trainer`.
+    """
+
+    # Losses leave the model normalised over the whole update.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: PredRecForPreTraining,
+        args: PredRecTrainingArguments,
+        data_collator: DataCollatorForPreTraining,
+        recipe: dict | None = None,
+        card_facts: dict[str, str] | None = None,
+        **kwargs,
+    ):
+        super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
+        self.eval_collator = replace(data_collator, label_view="full")
+        self.recipe = recipe
+        self.card_facts = card_facts or {}
+        self.train_sums = MetricSums(args.device)
+        self.finite_guard = FiniteGuard(args.per_device_train_batch_size, args.device)
+        self._update_counts: tuple[Tensor, Tensor] | None = None
+        self._micro_batches = 1
+        self._clock = time.perf_counter()
+        self._idle = 0.0
+        callbacks: list[TrainerCallback] = [ScheduleCallback(), EvaluateAtEndCallback()]
+        if model.config.has_target_encoder:
+            callbacks.append(EMACallback())
+        if self.eval_dataset is not None:
+            callbacks.append(CollapseMonitorCallback(self))
+        for callback in callbacks:
+            self.add_callback(callback)
+
+    # Optimizer
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Decays matrices only: no bias, no norm, no mask token, no loss weight."""
+        shapes = {name: parameter.ndim for name, parameter in model.named_parameters()}
+        return [name for name in super().get_decay_parameter_names(model) if shapes[name] >= 2]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Creates the optimizer and checks that it trains every trainable parameter exactly once."""
+        optimizer = super().create_optimizer(*([] if model is None else [model]))
+        grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+        trainable = {id(p) for p in (model or self.model).parameters() if p.requires_grad}
+        if len(grouped) != len(set(grouped)) or set(grouped) != trainable:
+            raise RuntimeError("The optimizer does not hold every trainable parameter exactly once.")
+        return optimizer
+
+    # Training
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Fetches the batches of one update and counts its tokens, over all processes."""
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._micro_batches, self._update_counts = max(1, len(samples)), None
+        if samples and (len(samples) > 1 or self.args.world_size > 1):
+            counts = sum(torch.stack(self.model.count_tokens(batch)) for batch in samples).to(device)
+            # Data-parallel training averages gradients over processes, so each divides by its share of the total.
+            counts = self.accelerator.reduce(counts, reduction="sum") / self.args.world_size
+            self._update_counts = (counts[0], counts[1])
+        return samples, None
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Computes this batch's part of the update's loss, and remembers its terms."""
+        if self._update_counts is not None:
+            inputs = inputs | {
+                "labels_in_update": self._update_counts[0],
+                "targets_in_update": self._update_counts[1],
+            }
+        output = model(**inputs)
+        self.finite_guard.watch(output.loss, self.state.global_step + 1, inputs.get("example_ids"))
+        self.train_sums.add(output, _count_tokens(inputs), steps=1 / self._micro_batches)
+        return (output.loss, output) if return_outputs else output.loss
+
+    def floating_point_ops(self, inputs) -> int:
+        """Not counted per step: the stock estimate walks all parameters and counts frozen ones."""
+        return 0
+
+    def raise_if_not_finite(self):
+        """Raises [`NonFiniteLossError`] with step and examples if a loss was NaN or infinite."""
+        found = self.finite_guard.found()
+        if found is not None:
+            step, examples = found
+            raise NonFiniteLossError(
+                f"The loss was not finite at step {step}; the batch held examples {examples}. Checkpoints from before "
+                "are intact: lower `learning_rate`, raise `warmup_steps`, or look at those examples."
+            )
+
+    # Logging
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the loss terms by name, lambda, the EMA decay and the speed to the Trainer's own training log."""
+        if "loss" in logs and "eval_loss" not in logs:
+            self.raise_if_not_finite()
+            sums = self.accelerator.reduce(self.train_sums.values, reduction="sum")
+            sums[:2] /= self.args.world_size
+            means = self.train_sums.means(sums)
+            now, tokens = time.perf_counter(), means.pop("tokens")
+            logs |= means
+            if self.model.active_objective == "hybrid":
+                with torch.no_grad():
+                    jepa, mlm, _ = self.model.loss_weights()
+                logs["loss_lambda"] = (jepa / (jepa + mlm)).item()
+            if self.model.config.has_target_encoder and self.state.global_step:
+                logs["ema_decay"] = ema_decay_at(
+                    self.state.global_step, self.state.max_steps, self.args.ema_decay, self.args.ema_decay_end
+                )
+            logs["tokens_per_second"] = round(tokens / max(1e-9, now - self._clock - self._idle), 1)
+            self._clock, self._idle = now, 0.0
+            self.train_sums.reset()
+        super().log(logs, start_time)
+
+    @contextmanager
+    def _not_training(self):
+        """Keeps the time spent on evaluation and saving out of tokens per second."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._idle += time.perf_counter() - start
+
+    def train(self, *args, **kwargs):
+        self._clock, self._idle = time.perf_counter(), 0.0
+        return super().train(*args, **kwargs)
+
+    # Evaluation
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        collator, self.data_collator = self.data_collator, self.eval_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = collator
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        with self._not_training():
+            return super().evaluate(*args, **kwargs)
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ) -> EvalLoopOutput:
+        """Averages every loss term over all tokens of the evaluation data, whose masks are those of epoch 0."""
+        model = self._wrap_model(self.model, training=False)
+        model.eval()
+        sums, examples = MetricSums(self.args.device), 0
+        for inputs in dataloader:
+            inputs = self._prepare_inputs(inputs)
+            with torch.no_grad(), self.accelerator.autocast():
+                output = self.model(**inputs)
+            sums.add(output, _count_tokens(inputs), steps=1)
+            examples += len(inputs["input_ids"])
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        totals = self.accelerator.reduce(sums.values, reduction="sum")
+        means = MetricSums.means(totals)
+        means.pop("tokens")
+        labels, correct = totals[MetricSums.index("labels")], totals[MetricSums.index("mlm_correct")]
+        if labels:
+            means["mlm_accuracy"] = float(correct / labels)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=examples)
+
+    # Checkpoints and export
+
+    def _save_checkpoint(self, model, trial):
+        """Saves everything that resuming needs, so that the checkpoint appears whole or not at all."""
+        self.raise_if_not_finite()
+        run_dir = Path(self._get_output_dir(trial=trial))
+        final = run_dir / f"checkpoint-{self.state.global_step}"
+        with self._not_training(), committed_checkpoint(final, self.args.should_save, self.accelerator) as staging:
+            self.save_model(str(staging), _internal_call=True)
+            if not self.args.save_only_model:
+                self._save_optimizer_and_scheduler(str(staging))
+                self._save_scaler(str(staging))
+                self._save_rng_state(str(staging))
+                self.train_sums.save(staging / METRICS_FILE.format(rank=self.args.process_index))
+            if self.args.should_save:
+                best = run_dir / f"checkpoint-{self.state.best_global_step}"
+                if self.state.best_global_step and (best == final or best.is_dir()):
+                    self.state.best_model_checkpoint = str(best)
+                for part in [*self.callback_handler.callbacks, self.control]:
+                    if isinstance(part, ExportableState):
+                        self.state.stateful_callbacks[type(part).__name__] = part.state()
+                self.state.save_to_json(str(staging / "trainer_state.json"))
+                if self.recipe is not None:
+                    (staging / "recipe.json").write_text(json.dumps(self.recipe, indent=1), encoding="utf-8")
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(final))
+        if self.args.should_save and self.args.save_total_limit:
+            rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model=model)
+        checkpoint = Path(resume_from_checkpoint)
+        self.model.config.active_objective = json.loads((checkpoint / "config.json").read_text("utf-8")).get(
+            "active_objective"
+        )
+        self.train_sums.load(checkpoint / METRICS_FILE.format(rank=self.args.process_index))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Exports the trained encoder with its head; a checkpoint, which holds the whole model, is the Trainer's own."""
+        if _internal_call:
+            super().save_model(output_dir, _internal_call=True)
+        elif self.args.should_save:
+            export_encoder(self.model, self.processing_class, output_dir or self.args.output_dir)
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """Writes the model card of the run."""
+        if self.args.should_save:
+            write_model_card(self)
+
+
+def _count_tokens(inputs: dict[str, Tensor]) -> Tensor | int:
+    """Returns the number of real tokens in a batch."""
+    mask = inputs.get("attention_mask")
+    return math.prod(inputs["input_ids"].shape) if mask is None else mask.sum()

@@ -1,0 +1,8 @@
+"""Pre-train a text encoder: `accelerate launch scripts/pretrain.py recipes/quickstart.yaml`."""
+
+import sys
+
+from predrec.commands.pretrain import main
+
+if __name__ == "__main__":
+    sys.exit(main())
