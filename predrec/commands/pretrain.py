@@ -111,7 +111,9 @@ def pretrain(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupt.signal_number is not None:
         if trainer.is_world_process_zero():
-            print(f"stopped at step {trainer.state.global_step}; go on with: {_command(argv, '--resume_from_checkpoint true')}")
+            print(
+                f"stopped at step {trainer.state.global_step}; go on with: {_command(argv, '--resume_from_checkpoint true')}"
+            )
         return 128 + interrupt.signal_number
     finish(trainer, recipe)
     if trainer.is_world_process_zero():
@@ -235,6 +237,7 @@ def build_collator(
             num_target_blocks=0 if model.objective == "mlm" else data.num_target_blocks,
             min_context_tokens=data.min_context_tokens,
             label_view=model.mlm_view,
+            max_seq_length=data.max_seq_length,
         )
     except ValueError as error:
         raise UserError(str(error)) from error

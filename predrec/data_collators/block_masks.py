@@ -78,9 +78,7 @@ def draw_block_masks(
         draws = uniforms[pending, min(attempt, ATTEMPTS - 1)]
         if attempt == ATTEMPTS:
             draws = np.concatenate([np.array([[1.0, 0.0]]).repeat(len(draws), 0), draws[:, 2:]], axis=1)
-        context, starts, block_lengths = _place(
-            lengths[pending], special[pending], draws, context_scale, target_scale
-        )
+        context, starts, block_lengths = _place(lengths[pending], special[pending], draws, context_scale, target_scale)
         predictable = _inside(starts, block_lengths, sequence_length) & ~special[pending, None]
         feasible = (context.sum(1) >= required[pending]) & predictable.any(2).all(1)
         if attempt == ATTEMPTS:

@@ -34,6 +34,7 @@ class DataCollatorForPreTraining:
             Whether `label_indices` count in the flattened text or in the flattened context.
         pad_to_multiple_of (`int`, defaults to 64): Padded rows are filled up to a multiple of this, so that few
             different shapes occur.
+        max_seq_length (`int`, *optional*): Padding never makes a row longer than this.
 
     Example:
 
@@ -62,6 +63,7 @@ class DataCollatorForPreTraining:
     min_context_tokens: int = 32
     label_view: str = "full"
     pad_to_multiple_of: int = 64
+    max_seq_length: int | None = None
     _special: np.ndarray = field(init=False, repr=False)
     _ordinary_ids: np.ndarray = field(init=False, repr=False)
     _word_starts: np.ndarray | None = field(init=False, repr=False, default=None)
@@ -117,7 +119,8 @@ class DataCollatorForPreTraining:
         lengths = np.array([len(row) for row in rows])
         longest = int(lengths.max())
         if (lengths != longest).any():
-            longest = _round_up(longest, self.pad_to_multiple_of)
+            padded = _round_up(longest, self.pad_to_multiple_of)
+            longest = max(longest, min(padded, self.max_seq_length or padded))
         padded = np.full((len(rows), longest), self.tokenizer.pad_token_id or 0, dtype=np.int64)
         for target, row in zip(padded, rows, strict=True):
             target[: len(row)] = row

@@ -144,7 +144,9 @@ def _without_blank(dataset: Dataset, field: str) -> Dataset:
     kinds = dataset.features["text"]
     if getattr(kinds, "dtype", None) not in ("string", "large_string"):
         raise UserError(f"`text_column`: the column holds {kinds}, not text.")
-    dataset = dataset.filter(lambda texts: [bool(text and text.strip()) for text in texts], input_columns="text", batched=True)
+    dataset = dataset.filter(
+        lambda texts: [bool(text and text.strip()) for text in texts], input_columns="text", batched=True
+    )
     if not len(dataset):
         raise UserError(f"`{field}`: the corpus is empty: no document has any text.")
     return dataset

@@ -68,6 +68,58 @@ def _check_known(tokenized: Dataset, tokenizer: PreTrainedTokenizerBase) -> None
         )
 
 
+def _prefix(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """Returns the token that begins a row, `(1,)`, or `(0,)` if the tokenizer has none."""
+    start = start_id(tokenizer)
+    return np.array([] if start is None else [start], dtype=np.int64)
+
+
+class TokenStream:
+    """All tokens of all documents as one array, read from the mapped file without copying it.
+
+    Args:
+        tokenized (`Dataset`): From [`tokenize_documents`].
+    """
+
+    def __init__(self, tokenized: Dataset):
+        # A shuffled or filtered view would be read through its indices; the stream reads the column itself.
+        self.tokenized = tokenized.flatten_indices() if tokenized._indices is not None else tokenized
+        self._chunks: list[np.ndarray] | None = None
+        self._starts = np.cumsum([0] + [len(chunk) for chunk in self.chunks])
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_chunks": None}
+
+    @property
+    def _lists(self) -> list:
+        return self.tokenized.data.column("input_ids").chunks
+
+    @property
+    def chunks(self) -> list[np.ndarray]:
+        """Views of the file's pieces, in order."""
+        if self._chunks is None:
+            self._chunks = [piece.flatten().to_numpy(zero_copy_only=True) for piece in self._lists]
+        return self._chunks
+
+    def document_bounds(self) -> np.ndarray:
+        """Returns where each document begins, and where the last one ends: `(num_documents + 1,)`."""
+        lengths = [piece.value_lengths().to_numpy(zero_copy_only=False) for piece in self._lists]
+        return np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, begin: int, end: int) -> np.ndarray:
+        """Returns the tokens from `begin` to before `end`, or to the end of the stream."""
+        end, pieces = min(end, len(self)), []
+        chunk = int(np.searchsorted(self._starts, begin, side="right")) - 1
+        while begin < end:
+            base, stop = int(self._starts[chunk]), min(end, int(self._starts[chunk + 1]))
+            pieces.append(self.chunks[chunk][begin - base : stop - base])
+            begin, chunk = stop, chunk + 1
+        return np.concatenate(pieces).astype(np.int64)
+
+
 class TokenRows(torch.utils.data.Dataset):
     """Rows of token ids, each with its number and the epoch, from which the collator derives its masks.
 
@@ -78,11 +130,9 @@ class TokenRows(torch.utils.data.Dataset):
     """
 
     def __init__(self, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int):
-        # A shuffled or filtered view would be read through its indices; the rows below read the column itself.
-        self.tokenized = tokenized.flatten_indices() if tokenized._indices is not None else tokenized
-        self.max_seq_length = max_seq_length
-        start = start_id(tokenizer)
-        self._prefix = np.array([] if start is None else [start], dtype=np.int64)
+        self.stream, self.max_seq_length = TokenStream(tokenized), max_seq_length
+        self._prefix = _prefix(tokenizer)
+        self._content = max_seq_length - len(self._prefix)
         # Shared memory, so that worker processes that are already running see the new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -93,73 +143,49 @@ class TokenRows(torch.utils.data.Dataset):
     def __len__(self) -> int:
         raise NotImplementedError
 
+    def content(self, index: int) -> np.ndarray:
+        """Returns a row without the token that begins it."""
+        raise NotImplementedError
+
     def row(self, index: int) -> np.ndarray:
         """Returns the token ids of a row, `(at most max_seq_length,)`."""
-        raise NotImplementedError
+        return np.concatenate([self._prefix, self.content(index)])
 
     def __getitem__(self, index: int) -> dict:
         if not 0 <= index < len(self):
             raise IndexError(index)
         return {"input_ids": self.row(index), "example_ids": index, "epoch": int(self._epoch)}
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens in all rows."""
-        return sum(len(self.row(index)) for index in range(len(self)))
-
 
 class PackedRows(TokenRows):
-    """Documents end to end, cut into full rows: nothing is padded, and nothing is copied out of the mapped file.
+    """Documents end to end, cut into full rows: nothing is padded.
 
     Every row begins with the start token; the separator ends every document, wherever in a row that is. What is left
     over after the last full row is dropped, unless it is all there is.
     """
 
-    def __init__(self, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int):
-        super().__init__(tokenized, tokenizer, max_seq_length)
-        self._chunks: list[np.ndarray] | None = None
-        self._content = max_seq_length - len(self._prefix)
-        self._starts = np.cumsum([0] + [len(chunk) for chunk in self.chunks])
-
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_chunks": None}
-
-    @property
-    def chunks(self) -> list[np.ndarray]:
-        """The tokens of all documents, as views of the mapped file."""
-        if self._chunks is None:
-            column = self.tokenized.data.column("input_ids")
-            self._chunks = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks]
-        return self._chunks
-
     def __len__(self) -> int:
-        return max(1, int(self._starts[-1]) // self._content)
+        return max(1, len(self.stream) // self._content)
 
-    @property
-    def num_tokens(self) -> int:
-        return len(self) * len(self._prefix) + min(int(self._starts[-1]), len(self) * self._content)
-
-    def row(self, index: int) -> np.ndarray:
-        begin = index * self._content
-        end = min(begin + self._content, int(self._starts[-1]))
-        pieces = [self._prefix]
-        chunk = int(np.searchsorted(self._starts, begin, side="right")) - 1
-        while begin < end:
-            base, stop = int(self._starts[chunk]), min(end, int(self._starts[chunk + 1]))
-            pieces.append(self.chunks[chunk][begin - base : stop - base])
-            begin, chunk = stop, chunk + 1
-        return np.concatenate(pieces).astype(np.int64)
+    def content(self, index: int) -> np.ndarray:
+        return self.stream.read(index * self._content, (index + 1) * self._content)
 
 
 class DocumentRows(TokenRows):
     """One document per row, cut after `max_seq_length` tokens; the collator pads."""
 
-    def __len__(self) -> int:
-        return len(self.tokenized)
+    def __init__(self, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int):
+        super().__init__(tokenized, tokenizer, max_seq_length)
+        self._bounds = self.stream.document_bounds()
 
-    def row(self, index: int) -> np.ndarray:
-        document = self.tokenized.with_format("numpy")[index]["input_ids"].astype(np.int64)
-        return np.concatenate([self._prefix, _cut(document, self.max_seq_length - len(self._prefix))])
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def content(self, index: int) -> np.ndarray:
+        begin, end = int(self._bounds[index]), int(self._bounds[index + 1])
+        kept = self.stream.read(begin, min(end, begin + self._content))
+        kept[-1] = self.stream.read(end - 1, end)[0]  # The separator ends a cut document, too.
+        return kept
 
 
 class StreamedRows(IterableDataset):
@@ -193,12 +219,11 @@ class StreamedRows(IterableDataset):
             yield from _tokenize(texts, self.tokenizer, "int64")["input_ids"] if texts else []
 
     def _rows(self) -> Iterator[np.ndarray]:
-        start = start_id(self.tokenizer)
-        prefix = np.array([] if start is None else [start], dtype=np.int64)
+        prefix = _prefix(self.tokenizer)
         content, pending = self.max_seq_length - len(prefix), np.array([], dtype=np.int64)
         for document in self._documents():
             if not self.packing:
-                yield np.concatenate([prefix, _cut(document, content)])
+                yield np.concatenate([prefix, document[: content - 1], document[-1:]])
                 continue
             pending = np.concatenate([pending, document])
             full = len(pending) // content * content
@@ -215,10 +240,3 @@ class StreamedRows(IterableDataset):
                 raise UserError(
                     f"`streaming`: the corpus is empty, or holds less than one row of {self.max_seq_length} tokens."
                 )
-
-
-def _cut(document: np.ndarray, length: int) -> np.ndarray:
-    """Returns the first tokens of a document, the last of them the separator."""
-    kept = document[:length].copy()
-    kept[-1] = document[-1]
-    return kept

@@ -36,12 +36,14 @@ class EncoderSpec:
             with the other tokens masked.
         padded_positions (`bool`): Whether positions count from `pad_token_id + 1`, as in RoBERTa.
         windowed (`bool`): Whether some layers attend within a window of the original positions.
+        padding_mask_only (`bool`): Whether the architecture reads its mask as two-dimensional and takes no other.
     """
 
     head: Callable[[PreTrainedModel, Tensor], Tensor]
     gathers: Callable[[PreTrainedConfig], bool] = lambda config: True
     padded_positions: bool = False
     windowed: bool = False
+    padding_mask_only: bool = False
 
 
 _ROBERTA = EncoderSpec(head=lambda model, states: model.lm_head(states), padded_positions=True)
@@ -53,13 +55,13 @@ ENCODERS: dict[str, EncoderSpec] = {
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
     "distilbert": EncoderSpec(head=_distilbert_head),
-    "electra": EncoderSpec(
-        head=lambda model, states: model.generator_lm_head(model.generator_predictions(states))
-    ),
+    "electra": EncoderSpec(head=lambda model, states: model.generator_lm_head(model.generator_predictions(states))),
     "modernbert": EncoderSpec(head=lambda model, states: model.decoder(model.head(states)), windowed=True),
     # Relative positions are computed from the index in the row: a gathered row would lose them.
     "deberta-v2": EncoderSpec(
-        head=_deberta_v2_head, gathers=lambda config: config.position_biased_input and not config.relative_attention
+        head=_deberta_v2_head,
+        gathers=lambda config: config.position_biased_input and not config.relative_attention,
+        padding_mask_only=True,
     ),
 }
 
@@ -89,30 +91,53 @@ def check_encoder(config: PreTrainedConfig, attn_implementation: str | None) -> 
         )
 
 
-def _attention_mask(allowed: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:
-    """Turns a boolean `(batch_size, 1, length, length)` into what sdpa (bool) or eager (additive) expects."""
-    if implementation == "sdpa":
-        return allowed
-    return torch.zeros((), dtype=dtype, device=allowed.device).where(allowed, torch.finfo(dtype).min)
+def attention_masks(
+    config: PreTrainedConfig, mask: Tensor | None, dtype: torch.dtype, positions: Tensor | None = None
+) -> Tensor | dict[str, Tensor] | None:
+    """Prepares a padding mask for an encoder so that neither side has to look at its values.
 
+    A stock encoder asks a two-dimensional mask whether it hides anything, and so waits for the device in every pass. It
+    takes a four-dimensional one as it is. Kernels other than sdpa and eager get the mask unchanged, and so do
+    architectures that need the two-dimensional one.
 
-def _windowed_masks(config: PreTrainedConfig, indices: Tensor, mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    """ModernBERT's two masks for a gathered context, its local window measured between original positions."""
-    visible = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
-    near = (indices[:, :, None] - indices[:, None, :]).abs() <= config.local_attention // 2
+    Args:
+        config (`PreTrainedConfig`): Of the encoder.
+        mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): True or 1 at real tokens.
+        dtype (`torch.dtype`): Of the encoder's weights.
+        positions (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Places in the text, which a local window is measured between; 0, 1, 2, ... when absent.
+
+    Returns:
+        What the encoder takes as `attention_mask`: for windowed architectures a mask for each kind of layer.
+    """
+    if mask is None or config._attn_implementation not in ("sdpa", "eager"):
+        return mask
+
+    def finished(allowed: Tensor) -> Tensor:
+        """Boolean for sdpa, additive for eager; `(batch_size, 1, length, length)`."""
+        if config._attn_implementation == "sdpa":
+            return allowed
+        return torch.zeros((), dtype=dtype, device=allowed.device).where(allowed, torch.finfo(dtype).min)
+
+    spec = ENCODERS.get(config.model_type)
+    if spec is not None and spec.padding_mask_only:
+        return mask
+
+    length = mask.shape[1]
+    visible = mask.bool()[:, None, None, :].expand(-1, 1, length, -1)
+    if spec is None or not spec.windowed:
+        return finished(visible)
+    if positions is None:
+        positions = torch.arange(length, device=mask.device)[None]
+    near = (positions[:, :, None] - positions[:, None, :]).abs() <= config.local_attention // 2
     # A padded query may have no visible key in its window; itself keeps the softmax finite.
-    itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    implementation = config._attn_implementation
-    return {
-        "full_attention": _attention_mask(visible, implementation, dtype),
-        "sliding_attention": _attention_mask(visible & near[:, None] | itself, implementation, dtype),
-    }
+    itself = torch.eye(length, dtype=torch.bool, device=mask.device)
+    return {"full_attention": finished(visible), "sliding_attention": finished(visible & near[:, None] | itself)}
 
 
 def encode_context(
     encoder: PreTrainedModel,
     input_ids: Tensor,
-    attention_mask: Tensor | None,
     context_indices: Tensor,
     context_mask: Tensor,
 ) -> Tensor:
@@ -123,7 +148,6 @@ def encode_context(
     Args:
         encoder (`PreTrainedModel`): Base model.
         input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Masked tokens.
-        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 1 at real tokens.
         context_indices (`torch.LongTensor` of shape `(batch_size, context_length)`): Visible positions.
         context_mask (`torch.BoolTensor` of shape `(batch_size, context_length)`): `False` at padding.
 
@@ -133,18 +157,15 @@ def encode_context(
     config = encoder.config
     spec = encoder_spec(config)
     if spec is None or not spec.gathers(config):
-        # Padding repeats an index of the same row; adding counts keeps a visible token visible whatever comes last.
+        # Padding points at some hidden token of the row: it adds nothing there, and takes nothing from the others.
         visible = torch.zeros_like(input_ids).scatter_add(1, context_indices, context_mask.long()).clamp(max=1)
         states = encoder(input_ids=input_ids, attention_mask=visible)[0]
         return states.gather(1, context_indices[..., None].expand(-1, -1, states.shape[-1]))
 
-    mask = context_mask
-    if spec.windowed:
-        mask = _windowed_masks(config, context_indices, context_mask, encoder.dtype)
     offset = config.pad_token_id + 1 if spec.padded_positions else 0
     return encoder(
         input_ids=input_ids.gather(1, context_indices),
-        attention_mask=mask,
+        attention_mask=attention_masks(config, context_mask, encoder.dtype, context_indices),
         position_ids=context_indices + offset,
     )[0]
 

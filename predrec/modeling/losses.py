@@ -74,9 +74,7 @@ def vicreg_loss(
     return mse_loss(predicted, target, mask) + std_weight * hinge + cov_weight * off_diagonal / predicted.shape[-1]
 
 
-def barlow_twins_loss(
-    predicted: Tensor, target: Tensor, mask: Tensor, redundancy_weight: float = 0.005
-) -> Tensor:
+def barlow_twins_loss(predicted: Tensor, target: Tensor, mask: Tensor, redundancy_weight: float = 0.005) -> Tensor:
     """Distance of the cross-correlation of predictions and targets from the identity, per feature.
 
     Reference:

@@ -12,7 +12,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_pretraining import PredRecPreTrainingConfig
-from .encoders import check_encoder, encode_context, encoder_spec, token_logits
+from .encoders import attention_masks, check_encoder, encode_context, encoder_spec, token_logits
 from .losses import JEPA_LOSSES, masked_lm_loss
 from .predictor import PredRecPredictor
 
@@ -223,10 +223,10 @@ class PredRecForPreTraining(PreTrainedModel):
 
         No gradient reaches them, except in SIGReg, whose online encoder makes them.
         """
-        layers = self.config.target_layers
+        layers, mask = self.config.target_layers, self._mask(attention_mask)
         with torch.set_grad_enabled(self.target_encoder is None and torch.is_grad_enabled()):
             outputs = (self.encoder if self.target_encoder is None else self.target_encoder)(
-                input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=layers != "output"
+                input_ids=input_ids, attention_mask=mask, output_hidden_states=layers != "output"
             )
             states = [outputs[0]] if layers == "output" else outputs.hidden_states[-layers:]
             normalised = [F.layer_norm(state.float(), state.shape[-1:]) for state in states]
@@ -267,6 +267,13 @@ class PredRecForPreTraining(PreTrainedModel):
         with torch.autocast(predicted.device.type, enabled=False):
             return loss(predicted.float().flatten(0, 2), target.float().flatten(0, 2), mask.flatten(), **options)
 
+    def _mask(self, attention_mask: Tensor | None) -> Tensor | dict[str, Tensor] | None:
+        """Prepares a padding mask for a full pass; relative-position and unlisted architectures want it as it is."""
+        spec = encoder_spec(self.config.encoder_config)
+        if spec is None or not spec.gathers(self.config.encoder_config):
+            return attention_mask
+        return attention_masks(self.encoder.config, attention_mask, self.encoder.dtype)
+
     def _logits(self, states: Tensor, labels: Tensor, label_indices: Tensor | None) -> tuple[Tensor, Tensor]:
         """Returns logits `(num_labelled, vocab_size)` and labels `(num_labelled,)`: the head runs on no other token."""
         if label_indices is None:
@@ -281,7 +288,7 @@ class PredRecForPreTraining(PreTrainedModel):
         if encoder_spec(self.config.encoder_config) is None:
             logits = self.masked_lm(input_ids=input_ids, attention_mask=attention_mask).logits
             return logits.flatten(0, 1), labels.flatten()
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
+        states = self.encoder(input_ids=input_ids, attention_mask=self._mask(attention_mask))[0]
         return self._logits(states, labels, label_indices)
 
     def forward(
@@ -325,7 +332,7 @@ class PredRecForPreTraining(PreTrainedModel):
         view_is_context = self.training and self.config.mlm_view == "context"
 
         if predicts or (reconstructs and view_is_context):
-            context_states = encode_context(self.encoder, input_ids, attention_mask, context_indices, context_mask)
+            context_states = encode_context(self.encoder, input_ids, context_indices, context_mask)
 
         if predicts:
             predicted = self.predictor(context_states, context_indices, context_mask, target_indices, target_mask)

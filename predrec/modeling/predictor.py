@@ -6,6 +6,7 @@ from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_predrec import PredRecConfig
+from .encoders import attention_masks
 from .modeling_predrec import PredRecLayer, PredRecPreTrainedModel, rotary_angles, sinusoidal_positions
 
 
@@ -75,8 +76,9 @@ class PredRecPredictor(PredRecPreTrainedModel):
             return torch.cat([repeated, of_targets], dim=2).flatten(0, 1)
 
         hidden_states = beside(context, targets)
+        mask = attention_masks(self.config, beside(context_mask, target_mask), hidden_states.dtype)
         attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=beside(context_mask, target_mask)
+            config=self.config, inputs_embeds=hidden_states, attention_mask=mask
         )
         if self.config.position_embedding_type == "rotary":
             head_dim = self.config.hidden_size // self.config.num_attention_heads

@@ -127,7 +127,9 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
     found = checkpoints_in(output_dir)
     if resume:
         if not found:
-            logger.warning(f"`resume_from_checkpoint`: {str(output_dir)!r} has no checkpoint yet; beginning at step 0.")
+            logger.warning(
+                f"`resume_from_checkpoint`: {str(output_dir)!r} has no checkpoint yet; beginning at step 0."
+            )
         return found[-1] if found else None
     if found or (output_dir / "config.json").is_file():
         raise UserError(

@@ -108,7 +108,11 @@ def collapse_reasons(measures: dict[str, float], min_rank: float, min_std: float
     checks = (
         ("rank_share", min_rank, "the pooled vectors of different texts span almost nothing"),
         ("text_spread", min_std, "the encoder gives different texts nearly the same states"),
-        ("target_spread", min_std, "the targets of different texts are nearly the same, so predicting them is trivial"),
+        (
+            "target_spread",
+            min_std,
+            "the targets of different texts are nearly the same, so predicting them is trivial",
+        ),
     )
     return [
         f"{name} {measures[name]:.4f} is below {limit}: {meaning}"

@@ -54,7 +54,9 @@ def check_export(directory: str | Path) -> None:
     problems = {
         "missing with the head": with_head["missing_keys"],
         "unexpected with the head": with_head["unexpected_keys"],
-        "missing in the encoder": [key for key in bare["missing_keys"] if not (untrained and key.startswith(untrained))],
+        "missing in the encoder": [
+            key for key in bare["missing_keys"] if not (untrained and key.startswith(untrained))
+        ],
         "unexpected in the encoder": [key for key in bare["unexpected_keys"] if key.startswith(prefix)],
     }
     found = {what: sorted(keys) for what, keys in problems.items() if keys}

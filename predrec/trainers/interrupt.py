@@ -25,7 +25,9 @@ class InterruptCallback(TrainerCallback):
     def _remember(self, number, frame):
         self.signal_number = number
         self.restore()
-        logger.warning(f"{signal.Signals(number).name}: saving after this step, then stopping. Once more ends at once.")
+        logger.warning(
+            f"{signal.Signals(number).name}: saving after this step, then stopping. Once more ends at once."
+        )
 
     def restore(self):
         """Gives the signals back to whoever had them."""

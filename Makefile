@@ -1,0 +1,44 @@
+# Every target creates the environment it needs. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+# The launcher's defaults, spelled out so that it does not warn about them.
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+
+.DEFAULT_GOAL := help
+.PHONY: help install pretrain test test-fast quality format build clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed  ## Create .venv with the package and its development tools
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("predrec needs Python 3.11 or newer: make PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+pretrain: install  ## Pre-train a small encoder on Python's documentation (ARGS="--max_steps 50" to change things)
+	$(LAUNCH) scripts/pretrain.py recipes/quickstart.yaml $(ARGS)
+
+test: install  ## Run the whole test suite, offline
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+
+test-fast: install  ## Run the tests that start no processes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+quality: install  ## Check lint and format, as CI does
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install  ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: install  ## Build the wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## Remove build products, keep .venv and outputs
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,25 @@
+"""The `predrec` console command: `predrec pretrain ...` is `python scripts/pretrain.py ...`."""
+
+import sys
+from collections.abc import Sequence
+
+from . import pretrain
+
+COMMANDS = {"pretrain": pretrain.main}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a sub-command; returns its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    name = argv[0] if argv else "--help"
+    if name in COMMANDS:
+        return COMMANDS[name](argv[1:])
+    print(f"usage: predrec {{{','.join(COMMANDS)}}} [recipe.yaml] [--argument value ...]")
+    if name in ("-h", "--help"):
+        return 0
+    print(f"error: there is no command {name!r}.", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

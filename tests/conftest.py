@@ -1,0 +1,34 @@
+"""What all tests share: no network, one thread, one tiny tokenizer."""
+
+import os
+import string
+import tempfile
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+_cache = tempfile.TemporaryDirectory(prefix="predrec-tests-", ignore_cleanup_errors=True)
+os.environ["HF_DATASETS_CACHE"] = _cache.name
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Tests fork after tokenizing.
+
+import datasets  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from transformers import BertTokenizer  # noqa: E402
+
+torch.set_num_threads(1)  # Tiny tensors: a second thread costs more than it gives.
+datasets.disable_progress_bars()
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = ["the", "cat", "dog", "sat", "ran", "on", "a", "mat", "and", "then", "un", "##known", "##s", "##ing", "##ed"]
+
+
+def tiny_vocabulary() -> dict[str, int]:
+    """Returns a vocabulary that spells every lower-case English word: special tokens, words, pieces, characters."""
+    characters = string.ascii_lowercase + string.digits + string.punctuation
+    tokens = [*SPECIAL, *WORDS, *characters, *(f"##{character}" for character in characters)]
+    return {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> BertTokenizer:
+    """A WordPiece tokenizer whose special tokens have the ids 0 ([PAD]) to 4 ([MASK])."""
+    return BertTokenizer(vocab=tiny_vocabulary(), model_max_length=128)

@@ -1,0 +1,352 @@
+"""Each loss against a twin written as loops, and the properties that its users rely on."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from predrec.modeling import losses
+from predrec.modeling.losses import (
+    JEPA_LOSSES,
+    barlow_twins_loss,
+    cosine_loss,
+    infonce_loss,
+    masked_lm_loss,
+    masked_mean,
+    mse_loss,
+    sigreg_loss,
+    sigreg_statistic,
+    smooth_l1_loss,
+    vicreg_loss,
+)
+
+NUM_ROWS, WIDTH = 9, 5
+# Double precision: a loop and a matrix product differ by rounding only.
+EXACT = {"rtol": 1e-10, "atol": 1e-12}
+
+
+@pytest.fixture
+def rows():
+    """Predictions, targets and a mask that leaves out two rows."""
+    generator = torch.Generator().manual_seed(0)
+    predicted = 2 * torch.randn(NUM_ROWS, WIDTH, generator=generator, dtype=torch.float64) + 0.3
+    target = torch.randn(NUM_ROWS, WIDTH, generator=generator, dtype=torch.float64)
+    mask = torch.tensor([1, 1, 0, 1, 1, 1, 0, 1, 1]).bool()
+    return predicted, target, mask
+
+
+def options_for(name: str, num_rows: int = NUM_ROWS) -> dict:
+    """Arguments that some losses need besides rows and mask."""
+    if name == "infonce":
+        return {"token_ids": torch.arange(num_rows)}
+    if name == "sigreg":
+        directions = torch.randn(WIDTH, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        return {"directions": directions}
+    return {}
+
+
+def kept(values: torch.Tensor, mask: torch.Tensor) -> list[list[float]]:
+    """Rows that count, as plain numbers."""
+    return [row.tolist() for row, use in zip(values, mask.tolist(), strict=True) if use]
+
+
+def mean(values) -> float:
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def dot(left: list[float], right: list[float]) -> float:
+    return sum(a * b for a, b in zip(left, right, strict=True))
+
+
+def cosine(left: list[float], right: list[float]) -> float:
+    return dot(left, right) / math.sqrt(dot(left, left) * dot(right, right))
+
+
+def covariance(left: list[list[float]], right: list[list[float]], i: int, j: int) -> float:
+    """Sample covariance of feature i of the left rows with feature j of the right rows."""
+    left_mean, right_mean = mean(row[i] for row in left), mean(row[j] for row in right)
+    products = [(a[i] - left_mean) * (b[j] - right_mean) for a, b in zip(left, right, strict=True)]
+    return sum(products) / (len(left) - 1)
+
+
+def naive_mse(predicted, target) -> float:
+    return mean(mean((a - b) ** 2 for a, b in zip(p, t, strict=True)) for p, t in zip(predicted, target, strict=True))
+
+
+def naive_smooth_l1(predicted, target) -> float:
+    def knee(x: float) -> float:
+        return 0.5 * x * x if abs(x) < 1 else abs(x) - 0.5
+
+    return mean(mean(knee(a - b) for a, b in zip(p, t, strict=True)) for p, t in zip(predicted, target, strict=True))
+
+
+def naive_vicreg(predicted, target, eps: float = 1e-5) -> float:
+    """Equations 1 to 6 of the paper, divided by 25."""
+    hinge = mean(max(0.0, 1 - math.sqrt(covariance(predicted, predicted, i, i) + eps)) for i in range(WIDTH))
+    off = sum(covariance(predicted, predicted, i, j) ** 2 for i in range(WIDTH) for j in range(WIDTH) if i != j)
+    return naive_mse(predicted, target) + hinge + 0.04 * off / WIDTH
+
+
+def naive_barlow_twins(predicted, target, eps: float = 1e-5) -> float:
+    def deviation(values, i: int) -> float:
+        return math.sqrt(covariance(values, values, i, i) + eps)
+
+    total = 0.0
+    for i in range(WIDTH):
+        for j in range(WIDTH):
+            correlation = covariance(predicted, target, i, j) / deviation(predicted, i) / deviation(target, j)
+            total += (1 - correlation) ** 2 if i == j else 0.005 * correlation**2
+    return total / WIDTH
+
+
+def naive_infonce(predicted, target, tokens, temperature: float) -> float:
+    terms = []
+    for i, row in enumerate(predicted):
+        own = math.exp(cosine(row, target[i]) / temperature)
+        others = [
+            math.exp(cosine(row, other) / temperature) for j, other in enumerate(target) if tokens[j] != tokens[i]
+        ]
+        terms.append(-math.log(own / (own + sum(others))))
+    return mean(terms)
+
+
+def naive_sigreg(states, directions) -> float:
+    """The definition: 17 points on [0, 5], trapezoids, both signs of t, one characteristic function per direction."""
+    points = [5 * k / 16 for k in range(17)]
+    totals = []
+    for direction in directions.T.tolist():
+        length = math.sqrt(dot(direction, direction))
+        projections = [dot(state, direction) / length for state in states]
+        heights = []
+        for t in points:
+            real, imaginary = mean(math.cos(t * x) for x in projections), mean(math.sin(t * x) for x in projections)
+            normal = math.exp(-t * t / 2)
+            heights.append(((real - normal) ** 2 + imaginary**2) * normal)
+        totals.append(2 * sum((a + b) / 2 * 5 / 16 for a, b in zip(heights, heights[1:], strict=False)))
+    return mean(totals)
+
+
+# Against a twin
+
+
+def test_masked_mean_of_nothing_is_zero():
+    assert masked_mean(torch.ones(3), torch.zeros(3, dtype=torch.bool)) == 0
+
+
+def test_cosine_loss_equals_naive_twin(rows):
+    predicted, target, mask = rows
+    expected = mean(1 - cosine(p, t) for p, t in zip(kept(predicted, mask), kept(target, mask), strict=True))
+    torch.testing.assert_close(cosine_loss(*rows).item(), expected, **EXACT)
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(1, 0.0), (-1, 2.0)])
+def test_cosine_loss_spans_zero_to_two(rows, sign, expected):
+    _, target, mask = rows
+    torch.testing.assert_close(cosine_loss(3 * sign * target, target, mask).item(), expected, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("loss", "twin"),
+    [
+        (mse_loss, naive_mse),
+        (smooth_l1_loss, naive_smooth_l1),
+        (vicreg_loss, naive_vicreg),
+        (barlow_twins_loss, naive_barlow_twins),
+    ],
+)
+def test_loss_equals_naive_twin(rows, loss, twin):
+    predicted, target, mask = rows
+    expected = twin(kept(predicted, mask), kept(target, mask))
+    torch.testing.assert_close(loss(*rows).item(), expected, **EXACT)
+
+
+def test_vicreg_loss_applies_the_variance_hinge(rows):
+    _, target, mask = rows
+    narrow = 0.1 * target
+    expected = naive_vicreg(kept(narrow, mask), kept(target, mask))
+    torch.testing.assert_close(vicreg_loss(narrow, target, mask).item(), expected, **EXACT)
+
+
+def test_barlow_twins_loss_ignores_shift_and_scale(rows):
+    predicted, target, mask = rows
+    moved = barlow_twins_loss(predicted, 3 * target - 7, mask)
+    # The epsilon in the standard deviation is the only thing that feels the scale.
+    torch.testing.assert_close(moved, barlow_twins_loss(*rows), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_infonce_loss_equals_naive_twin(rows, temperature):
+    predicted, target, mask = rows
+    tokens = list(range(int(mask.sum())))
+    expected = naive_infonce(kept(predicted, mask), kept(target, mask), tokens, temperature)
+    actual = infonce_loss(*rows, token_ids=torch.arange(NUM_ROWS), temperature=temperature)
+    torch.testing.assert_close(actual.item(), expected, **EXACT)
+
+
+def test_infonce_loss_leaves_the_same_token_out_of_the_negatives(rows):
+    predicted, target, mask = rows
+    token_ids = torch.tensor([0, 1, 2, 0, 3, 4, 0, 1, 5])  # Rows 0 and 3, and rows 1 and 7, are one token each.
+    tokens = [row[0] for row in kept(token_ids[:, None], mask)]
+    expected = naive_infonce(kept(predicted, mask), kept(target, mask), tokens, 0.1)
+    torch.testing.assert_close(infonce_loss(*rows, token_ids=token_ids).item(), expected, **EXACT)
+
+
+def test_infonce_loss_of_one_token_only_is_zero(rows):
+    same = torch.zeros(NUM_ROWS, dtype=torch.long)
+    assert infonce_loss(*rows, token_ids=same) == 0
+
+
+def test_infonce_loss_looks_at_evenly_spread_rows(rows, monkeypatch):
+    predicted, target, mask = rows
+    monkeypatch.setattr(losses, "MAX_CONTRASTED", 3)
+    chosen = [0, 3, 6]
+    expected = infonce_loss(predicted[chosen], target[chosen], mask[chosen], token_ids=torch.arange(3))
+    assert infonce_loss(*rows, token_ids=torch.arange(NUM_ROWS)) == expected
+
+
+def test_sigreg_statistic_equals_naive_twin(rows):
+    predicted, _, mask = rows
+    directions = options_for("sigreg")["directions"]
+    expected = naive_sigreg(kept(predicted, mask), directions)
+    torch.testing.assert_close(sigreg_statistic(predicted, mask, directions).item(), expected, **EXACT)
+
+
+def test_sigreg_statistic_approximates_the_integral(rows):
+    states = rows[0][:, :1]
+    t = torch.linspace(-40, 40, 200_001, dtype=torch.float64)
+    characteristic = torch.stack([torch.exp(1j * t * x) for x in states[:, 0]]).mean(0)
+    normal = torch.exp(-t.pow(2) / 2)
+    integral = torch.trapezoid((characteristic - normal).abs().pow(2) * normal, t)
+    actual = sigreg_statistic(states, torch.ones(NUM_ROWS).bool(), torch.ones(1, 1, dtype=torch.float64))
+    # What the 17 points and the end at |t| = 5 leave out: exp(-12.5) and less.
+    torch.testing.assert_close(actual, integral, rtol=1e-4, atol=1e-5)
+
+
+def normal_states(num_states: int = 4000) -> torch.Tensor:
+    return torch.randn(num_states, WIDTH, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def statistic_of(states: torch.Tensor) -> float:
+    mask = torch.ones(len(states), dtype=torch.bool)
+    return sigreg_statistic(states, mask, options_for("sigreg")["directions"]).item()
+
+
+def test_sigreg_statistic_is_small_for_the_normal_law():
+    # Its expectation for n normal draws is the integral of (1 - exp(-t^2)) exp(-t^2 / 2) / n, about 1.06 / n.
+    assert statistic_of(normal_states()) < 5 * 1.06 / losses.MAX_CONTRASTED
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x, k: x + k, lambda x, k: x * (1 + k), lambda x, k: x / (1 + k)], ids=["shift", "wide", "narrow"]
+)
+def test_sigreg_statistic_grows_with_the_departure_from_normal(change):
+    values = [statistic_of(change(normal_states(), k)) for k in (0.0, 0.5, 1.0, 2.0)]
+    assert values == sorted(values) and values[1] > 10 * values[0]
+
+
+def test_sigreg_statistic_ignores_the_length_of_directions(rows):
+    predicted, _, mask = rows
+    directions = options_for("sigreg")["directions"]
+    torch.testing.assert_close(
+        sigreg_statistic(predicted, mask, 5 * directions), sigreg_statistic(predicted, mask, directions), **EXACT
+    )
+
+
+def test_sigreg_loss_adds_weighted_statistic_to_mse(rows):
+    directions = options_for("sigreg")["directions"]
+    expected = mse_loss(*rows) + 0.3 * sigreg_statistic(rows[1], rows[2], directions)
+    torch.testing.assert_close(sigreg_loss(*rows, directions=directions, regularizer_weight=0.3), expected, **EXACT)
+
+
+# What all have in common
+
+
+@pytest.mark.parametrize("name", JEPA_LOSSES)
+def test_loss_ignores_row_order(rows, name):
+    order = torch.tensor([4, 0, 8, 2, 6, 1, 7, 3, 5])
+    options = options_for(name)
+    actual = JEPA_LOSSES[name](*(value[order] for value in rows), **options)
+    torch.testing.assert_close(actual, JEPA_LOSSES[name](*rows, **options), **EXACT)
+
+
+@pytest.mark.parametrize("name", JEPA_LOSSES)
+def test_loss_ignores_values_of_masked_rows(rows, name):
+    predicted, target, mask = rows
+    options = options_for(name)
+    changed = predicted.masked_fill(~mask[:, None], 50.0), target.masked_fill(~mask[:, None], -9.0), mask
+    torch.testing.assert_close(JEPA_LOSSES[name](*changed, **options), JEPA_LOSSES[name](*rows, **options), **EXACT)
+
+
+@pytest.mark.parametrize("name", JEPA_LOSSES)
+def test_loss_ignores_number_of_masked_rows(rows, name):
+    predicted, target, mask = rows
+    more = F.pad(predicted, (0, 0, 0, 4), value=1.0), F.pad(target, (0, 0, 0, 4), value=2.0), F.pad(mask, (0, 4))
+    actual = JEPA_LOSSES[name](*more, **options_for(name, NUM_ROWS + 4))
+    torch.testing.assert_close(actual, JEPA_LOSSES[name](*rows, **options_for(name)), **EXACT)
+
+
+@pytest.mark.parametrize("name", JEPA_LOSSES)
+def test_loss_gives_masked_rows_no_gradient(rows, name):
+    predicted, target, mask = rows
+    predicted.requires_grad_()
+    JEPA_LOSSES[name](predicted, target, mask, **options_for(name)).backward()
+    assert torch.equal(predicted.grad[~mask], torch.zeros_like(predicted.grad[~mask]))
+
+
+@pytest.mark.parametrize("num_chosen", [0, 1])
+@pytest.mark.parametrize("name", JEPA_LOSSES)
+def test_loss_of_few_rows_is_finite(rows, name, num_chosen):
+    predicted, target, _ = rows
+    predicted.requires_grad_()
+    loss = JEPA_LOSSES[name](predicted, target, torch.arange(NUM_ROWS) < num_chosen, **options_for(name))
+    loss.backward()
+    assert loss.isfinite() and predicted.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", JEPA_LOSSES)
+def test_loss_of_zero_predictions_has_a_finite_gradient(rows, name):
+    predicted = torch.zeros_like(rows[0], requires_grad=True)
+    JEPA_LOSSES[name](predicted, *rows[1:], **options_for(name)).backward()
+    assert predicted.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", JEPA_LOSSES)
+def test_loss_gradient_reaches_predictions(rows, name):
+    predicted, target, mask = rows
+    predicted.requires_grad_()
+    JEPA_LOSSES[name](predicted, target, mask, **options_for(name)).backward()
+    assert (predicted.grad[mask] != 0).any(1).all()
+
+
+@pytest.mark.parametrize("name", ["cosine", "mse", "smooth_l1", "vicreg"])
+def test_loss_falls_under_gradient_descent(rows, name):
+    predicted, target, mask = rows
+    predicted = predicted.clone().requires_grad_()
+    first = JEPA_LOSSES[name](predicted, target, mask, **options_for(name))
+    (gradient,) = torch.autograd.grad(first, predicted)
+    assert JEPA_LOSSES[name](predicted - 0.1 * gradient, target, mask, **options_for(name)) < first
+
+
+# Masked tokens
+
+
+def test_masked_lm_loss_equals_cross_entropy():
+    logits = torch.randn(6, 11, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([3, -100, 10, 0, -100, 3])
+    # One pass sums and divides, the other averages: one rounding in float32.
+    torch.testing.assert_close(masked_lm_loss(logits, labels), F.cross_entropy(logits, labels), rtol=1e-6, atol=1e-6)
+
+
+def test_masked_lm_loss_is_zero_without_labels():
+    assert masked_lm_loss(torch.randn(4, 7), torch.full((4,), -100)) == 0
+
+
+def test_masked_lm_loss_of_no_tokens_is_zero():
+    assert masked_lm_loss(torch.empty(0, 7), torch.empty(0, dtype=torch.long)) == 0
+
+
+def test_masked_lm_loss_is_taken_in_float32():
+    logits = torch.randn(6, 11, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert masked_lm_loss(logits, torch.arange(6)).dtype == torch.float32

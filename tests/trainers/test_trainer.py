@@ -1,0 +1,271 @@
+"""What one optimizer update does, and what is logged of it."""
+
+import math
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from predrec.trainers import NonFiniteLossError
+from predrec.trainers.ema import ema_decay_at
+from tests import training
+
+
+def logged(trainer, name):
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+class AfterUpdate(TrainerCallback):
+    """Runs a function after every update, after the callbacks of the trainer itself."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.function(state, kwargs["model"])
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """Names and values of all parameters after some updates of a run."""
+
+    def run(**overrides):
+        trainer = training.trainer(
+            tmp_path / str(len(list(tmp_path.iterdir()))), lr_scheduler_type="constant", **overrides
+        )
+        trainer.train()
+        return trainer
+
+    return run
+
+
+@pytest.mark.parametrize("packing", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize("objective", ["hybrid", "mlm", "jepa"])
+def test_accumulation_equals_the_large_batch(flat, objective, packing):
+    whole = flat(objective=objective, packing=packing, per_device_train_batch_size=8)
+    parts = flat(objective=objective, packing=packing, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    for name in ("loss", "grad_norm", "mlm_loss", "jepa_loss"):
+        # Float32 sums in another order; six updates of Adam magnify that a little.
+        assert logged(parts, name) == pytest.approx(logged(whole, name), rel=2e-4), name
+    assert len(logged(whole, "loss")) == 6
+
+
+def test_accumulation_is_exact_for_the_context_view(flat):
+    whole = flat(mlm_view="context", per_device_train_batch_size=8)
+    parts = flat(mlm_view="context", per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    assert logged(parts, "loss") == pytest.approx(logged(whole, "loss"), rel=2e-4)
+
+
+def test_log_names_every_term(flat):
+    trainer = flat()
+    entry = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert {"loss", "mlm_loss", "jepa_loss", "loss_lambda", "ema_decay", "tokens_per_second", "grad_norm"} <= set(
+        entry
+    )
+
+
+def test_log_averages_over_the_steps_since_the_last_line(flat):
+    each, pairs = flat(logging_steps=1), flat(logging_steps=2)
+    losses = logged(each, "loss")
+    expected = [(first + second) / 2 for first, second in zip(losses[::2], losses[1::2], strict=True)]
+    assert logged(pairs, "loss") == pytest.approx(expected, rel=1e-6)
+
+
+def test_log_of_mlm_has_no_jepa_terms(flat):
+    entry = next(entry for entry in flat(objective="mlm").state.log_history if "loss" in entry)
+    assert not {"jepa_loss", "loss_lambda", "ema_decay"} & set(entry)
+    assert entry["loss"] == pytest.approx(entry["mlm_loss"])
+
+
+def test_logged_loss_is_the_weighted_sum(flat):
+    entry = next(entry for entry in flat(loss_weighting="fixed", loss_lambda=0.3).state.log_history if "loss" in entry)
+    assert entry["loss"] == pytest.approx(0.3 * entry["jepa_loss"] + 0.7 * entry["mlm_loss"], rel=1e-5)
+
+
+def test_decay_is_for_matrices_only(tmp_path):
+    trainer = training.trainer(tmp_path, weight_decay=0.1)
+    trainer.create_optimizer()
+    shapes = {id(parameter): parameter.ndim for parameter in trainer.model.parameters()}
+    for group in trainer.optimizer.param_groups:
+        dims = {shapes[id(parameter)] for parameter in group["params"]}
+        assert dims == ({2} if group["weight_decay"] else {0, 1})
+
+
+def test_optimizer_holds_every_trainable_parameter_once(tmp_path):
+    trainer = training.trainer(tmp_path)
+    trainer.create_optimizer()
+    held = [id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    trainable = [id(parameter) for parameter in trainer.model.parameters() if parameter.requires_grad]
+    assert sorted(held) == sorted(trainable)
+    assert id(trainer.model.loss_logit) in held
+    assert not {id(p) for p in trainer.model.target_encoder.parameters()} & set(held)
+
+
+def test_optimizer_that_misses_a_parameter_is_refused(tmp_path):
+    trainer = training.trainer(tmp_path)
+    forgotten = torch.optim.AdamW(trainer.model.masked_lm.parameters())
+    trainer.optimizer = forgotten
+    with pytest.raises(RuntimeError, match="every trainable parameter exactly once"):
+        trainer.create_optimizer()
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_ema_follows_the_closed_form(tmp_path, accumulation):
+    """The target is a weighted sum of the weights after every update, however many batches an update has."""
+    name, history, targets = "embeddings.word_embeddings.weight", [], []
+
+    def remember(state, model):
+        history.append(dict(model.encoder.named_parameters())[name].detach().double().clone())
+        targets.append(dict(model.target_encoder.named_parameters())[name].detach().double().clone())
+
+    trainer = training.trainer(
+        tmp_path,
+        ema_decay=0.5,
+        ema_decay_end=0.9,
+        gradient_accumulation_steps=accumulation,
+        per_device_train_batch_size=8 // accumulation,
+    )
+    start = dict(trainer.model.encoder.named_parameters())[name].detach().double().clone()
+    trainer.add_callback(AfterUpdate(remember))
+    trainer.train()
+    expected, steps = start, 6
+    for update in range(1, steps + 1):
+        decay = 0.5 + 0.4 * (update - 1) / steps
+        expected = decay * expected + (1 - decay) * history[update - 1]
+        torch.testing.assert_close(targets[update - 1], expected, rtol=0, atol=1e-6)
+    assert len(history) == steps
+
+
+def test_ema_decay_goes_from_start_to_end():
+    assert ema_decay_at(1, 100, 0.996, 1.0) == 0.996
+    assert ema_decay_at(51, 100, 0.996, 1.0) == pytest.approx(0.998)
+    assert ema_decay_at(101, 100, 0.996, 1.0) == 1.0
+
+
+def test_ema_skips_an_update_that_the_scaler_skipped(tmp_path):
+    trainer = training.trainer(tmp_path, ema_decay=0.0, ema_decay_end=0.0, max_steps=1)
+    callback = next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "EMACallback")
+    before = [parameter.clone() for parameter in trainer.model.target_encoder.parameters()]
+    with torch.no_grad():
+        for parameter in trainer.model.encoder.parameters():
+            parameter.add_(1)
+    skipped = type("Optimizer", (), {"step_was_skipped": True})()
+    callback.on_step_end(trainer.args, trainer.state, trainer.control, model=trainer.model, optimizer=skipped)
+    assert all(map(torch.equal, trainer.model.target_encoder.parameters(), before))
+
+
+@pytest.mark.parametrize(("weighting", "middle"), [("linear", 0.5), ("cosine", 0.5)])
+def test_scheduled_lambda_reaches_the_log(flat, weighting, middle):
+    lambdas = logged(flat(loss_weighting=weighting, loss_lambda=0.9, loss_lambda_end=0.1, max_steps=4), "loss_lambda")
+    shares = [step / 4 for step in range(4)]
+    curve = {"linear": lambda s: 0.9 - 0.8 * s, "cosine": lambda s: 0.1 + 0.4 * (1 + math.cos(math.pi * s))}[weighting]
+    assert lambdas == pytest.approx([curve(share) for share in shares], abs=1e-6)
+    assert lambdas[2] == pytest.approx(middle, abs=1e-6)
+
+
+def test_learned_lambda_drifts_towards_the_smaller_loss(flat):
+    lambdas = logged(flat(max_steps=6, learning_rate=1e-2), "loss_lambda")
+    assert lambdas == sorted(lambdas)
+    assert lambdas[-1] > 0.5
+
+
+def test_one_batch_is_overfitted(tmp_path):
+    trainer = training.trainer(tmp_path, learning_rate=3e-3, max_steps=150, logging_steps=10, objective="mlm")
+    features = [{**trainer.train_dataset[index], "epoch": 0} for index in range(8)]
+    trainer.train_dataset = [feature for feature in features for _ in range(1)]
+    trainer.train()
+    # Every epoch is one batch with new masks; 17 words are learned far below ln(17) = 2.83.
+    assert logged(trainer, "mlm_loss")[-1] < 2.3 < logged(trainer, "mlm_loss")[0]
+
+
+def test_nan_loss_stops_with_step_and_examples(tmp_path):
+    def poison(state, model):
+        if state.global_step == 2:
+            with torch.no_grad():
+                model.masked_lm.lm_head.decoder.bias.fill_(float("nan"))
+
+    trainer = training.trainer(tmp_path, save_strategy="steps", save_steps=2, logging_steps=1)
+    trainer.add_callback(AfterUpdate(poison))
+    # The poison of step 2 comes after the log line and the checkpoint of nothing bad yet: both are written.
+    with pytest.raises(NonFiniteLossError, match=r"not finite at step 3; the batch held examples \[\d+(, \d+){7}\]"):
+        trainer.train()
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+
+
+def test_nan_loss_is_never_saved(tmp_path):
+    def poison(state, model):
+        with torch.no_grad():
+            model.masked_lm.lm_head.decoder.bias.fill_(float("nan"))
+
+    trainer = training.trainer(tmp_path, save_strategy="steps", save_steps=2, logging_steps=100)
+    trainer.add_callback(AfterUpdate(poison))
+    with pytest.raises(NonFiniteLossError, match="step 2"):
+        trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(tmp_path):
+    results = []
+    for size in (4, 16):
+        trainer = training.trainer(tmp_path, eval_strategy="steps", per_device_eval_batch_size=size, packing=False)
+        results.append(trainer.evaluate())
+    for name in ("eval_mlm_loss", "eval_jepa_loss", "eval_mlm_accuracy"):
+        assert results[0][name] == pytest.approx(results[1][name], rel=1e-5)
+
+
+def test_evaluation_repeats_itself(tmp_path):
+    trainer = training.trainer(tmp_path, eval_strategy="steps")
+    first, second = trainer.evaluate(), trainer.evaluate()
+    assert first["eval_mlm_loss"] == second["eval_mlm_loss"]
+    assert first["eval_jepa_loss"] == second["eval_jepa_loss"]
+
+
+def test_evaluation_of_the_context_view_is_that_of_the_full_view(tmp_path):
+    context = training.trainer(tmp_path, eval_strategy="steps", mlm_view="context").evaluate()
+    full = training.trainer(tmp_path, eval_strategy="steps", mlm_view="full").evaluate()
+    assert context["eval_mlm_loss"] == full["eval_mlm_loss"]
+
+
+def test_last_step_is_evaluated(flat):
+    trainer = flat(eval_strategy="steps", eval_steps=4, max_steps=6)
+    assert [entry["step"] for entry in trainer.state.log_history if "eval_mlm_loss" in entry] == [4, 6]
+
+
+def test_bf16_autocast_keeps_the_target_encoder_float32(flat):
+    trainer = flat(bf16=True, max_steps=2)
+    assert {parameter.dtype for parameter in trainer.model.target_encoder.parameters()} == {torch.float32}
+    assert all(map(math.isfinite, logged(trainer, "loss")))
+
+
+def test_training_never_reads_the_device_between_log_lines(tmp_path, monkeypatch):
+    """Every way to wait for a device, counted over 20 updates of which none is logged."""
+    calls = []
+    trainer = training.trainer(tmp_path, max_steps=22, logging_steps=1000, logging_first_step=False)
+
+    def watch(state, model):
+        if state.global_step == 1:
+            for name in ("item", "__bool__", "tolist", "cpu", "numpy", "__float__", "__int__"):
+                original = getattr(torch.Tensor, name)
+
+                def spy(self, *args, _original=original, _name=name, **kwargs):
+                    calls.append(_name)
+                    return _original(self, *args, **kwargs)
+
+                monkeypatch.setattr(torch.Tensor, name, spy)
+        elif state.global_step == 21:
+            monkeypatch.undo()
+
+    trainer.add_callback(AfterUpdate(watch))
+    # The collator and the loader work on CPU tensors by design; only what the trainer and the model do is counted.
+    batches = list(trainer.get_train_dataloader())
+    monkeypatch.setattr(trainer, "get_train_dataloader", lambda: _Fixed(batches))
+    trainer.train()
+    assert calls == []
+
+
+class _Fixed(list):
+    """Ready batches in the place of a data loader."""
+
+    dataset = range(100)
+    batch_size = 8
+    sampler = None
