@@ -94,7 +94,7 @@ class ModelArguments:
         default="output", metadata={"help": "'output', or the number of top blocks whose mean is the target."}
     )
     center_targets: bool = field(default=False, metadata={"help": "Subtract a running mean from the targets."})
-    center_decay: float = field(default=0.99, metadata={"help": "Decay of that running mean."})
+    center_decay: float = field(default=0.9, metadata={"help": "Decay of that running mean."})
     mlm_view: MlmView = field(default="full", metadata={"help": "Masked-LM loss on the whole text or the context."})
 
     def __post_init__(self):

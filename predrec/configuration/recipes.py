@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from ..errors import UserError
@@ -99,7 +100,7 @@ def parse_recipe(argv: Sequence[str], dataclass_types: Sequence[type]) -> tuple[
         arguments = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     except UserError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, StrictDataclassError) as error:
         raise UserError(" ".join(str(error).split())) from error
     return list(arguments), {name: values[name] for name in parser.field_names if name in {*recipe, *given}}
 

@@ -42,9 +42,9 @@ class DataCollatorForPreTraining:
     >>> collator = DataCollatorForPreTraining(tokenizer)
     >>> batch = collator([{"input_ids": ids, "example_ids": 7, "epoch": 0}])
     >>> {key: tuple(value.shape) for key, value in batch.items()}
-    {'input_ids': (1, 128), 'labels': (1, 128), 'label_indices': (128,), 'example_ids': (1,),
-     'original_input_ids': (1, 128), 'context_indices': (1, 80), 'context_mask': (1, 80),
-     'target_indices': (1, 2, 24), 'target_mask': (1, 2, 24)}
+    {'input_ids': (1, 128), 'labels': (1, 128), 'label_indices': (64,), 'example_ids': (1,),
+     'original_input_ids': (1, 128), 'context_indices': (1, 64), 'context_mask': (1, 64),
+     'target_indices': (1, 2, 32), 'target_mask': (1, 2, 32)}
     ```
 
     Raises:

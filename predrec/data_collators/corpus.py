@@ -155,7 +155,13 @@ def _without_blank(dataset: Dataset, field: str) -> Dataset:
 def _hold_out(train, share: float, most: int, seed: int):
     if isinstance(train, IterableDataset):
         held = min(most, 500)
-        return train.skip(held), Dataset.from_list(list(train.take(held)))
+        train = train.filter(lambda row: bool(row["text"] and row["text"].strip()))
+        ahead = list(train.take(2 * held))
+        if len(ahead) < held:  # A short stream: hold out a share of it, as of a corpus that is not streamed.
+            held = max(1, round(share * len(ahead)))
+        return train.skip(held), Dataset.from_list(
+            ahead[:held], features=datasets.Features({"text": datasets.Value("string")})
+        )
     if len(train) < 2:
         raise UserError(
             "`train_file`: one document is not enough to hold some out for evaluation: give `validation_file`, or read "

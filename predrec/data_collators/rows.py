@@ -223,7 +223,7 @@ class StreamedRows(IterableDataset):
         content, pending = self.max_seq_length - len(prefix), np.array([], dtype=np.int64)
         for document in self._documents():
             if not self.packing:
-                yield np.concatenate([prefix, document[: content - 1], document[-1:]])
+                yield np.concatenate([prefix, document[: min(content, len(document)) - 1], document[-1:]])
                 continue
             pending = np.concatenate([pending, document])
             full = len(pending) // content * content

@@ -45,7 +45,9 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             normalised (data2vec).
         center_targets (`bool`, defaults to `False`):
             Subtract a running mean from the targets, so that what all positions share need not be predicted.
-        center_decay (`float`, defaults to 0.99): Decay of that running mean.
+        center_decay (`float`, defaults to 0.9):
+            Decay of that running mean. The targets drift while the encoder learns: a slow mean lags behind them and
+            leaves in what it should take out.
         mlm_view (`"full"` or `"context"`, defaults to `"full"`):
             Whether the masked-LM loss is taken on the whole masked text (the paper) or, in training, on the visible
             context, which saves one encoder pass.
@@ -74,7 +76,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     loss_lambda_end: float = 0.5
     target_layers: str | int = "output"
     center_targets: bool = False
-    center_decay: float = 0.99
+    center_decay: float = 0.9
     mlm_view: MlmView = "full"
     active_objective: Objective | None = None
     initializer_range: float = 0.02

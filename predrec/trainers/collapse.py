@@ -30,6 +30,7 @@ def text_spread(states: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@torch.random.fork_rng()
 def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str, float]:
     """Measures geometry, and the prediction task against predictors that know nothing.
 
@@ -82,9 +83,8 @@ def _measure_prediction(
     mean_target = target[chosen].mean(0).expand_as(target)
 
     def jepa_loss(guess: Tensor, where: Tensor) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return model.jepa_loss(guess, target, indices, where, batch["input_ids"].shape[1])
+        torch.manual_seed(0)  # The same random directions for all; the caller keeps training's own state.
+        return model.jepa_loss(guess, target, indices, where, batch["input_ids"].shape[1])
 
     def cosine(left: Tensor, where: Tensor) -> Tensor:
         return F.cosine_similarity(left, target, dim=-1)[where].mean()

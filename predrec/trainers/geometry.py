@@ -18,7 +18,7 @@ def uniformity(vectors: Tensor, t: float = 2.0) -> Tensor:
         Wang and Isola, 2020, https://arxiv.org/abs/2005.10242
     """
     cosines = pairwise_cosines(vectors)
-    return torch.logsumexp(-2 * t * (1 - cosines), dim=0) - torch.log(torch.tensor(float(len(cosines))))
+    return torch.logsumexp(-2 * t * (1 - cosines), dim=0) - cosines.new_tensor(len(cosines)).log()
 
 
 def pairwise_cosines(vectors: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class PredRecTrainer(Trainer):
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Decays matrices only: no bias, no norm, no mask token, no loss weight."""
         shapes = {name: parameter.ndim for name, parameter in model.named_parameters()}
-        return [name for name in super().get_decay_parameter_names(model) if shapes[name] >= 2]
+        return [name for name in super().get_decay_parameter_names(model) if shapes.get(name, 0) >= 2]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Creates the optimizer and checks that it trains every trainable parameter exactly once."""
@@ -190,7 +190,8 @@ class PredRecTrainer(Trainer):
             self.data_collator = collator
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        with self._not_training():
+        # Some losses draw random directions: evaluating, the monitor included, must not change what training draws.
+        with self._not_training(), torch.random.fork_rng():
             return super().evaluate(*args, **kwargs)
 
     def evaluation_loop(

@@ -118,7 +118,8 @@ def test_draw_block_masks_does_not_depend_on_padding(batch):
 
 
 def test_draw_block_masks_places_blocks_as_computed_by_hand():
-    # Of 20 tokens: context 0.75 * 20 = 15 from floor(0.5 * 6) = 3; targets 0.2 * 20 = 4 from 0 and floor(0.5 * 17) = 8.
+    # Of 20 tokens: context 0.75 * 20 = 15 from floor(0.5 * 6) = 3; targets 0.2 * 20 = 4 from 0 and from
+    # floor(0.5 * 17) = 8.
     uniforms = np.zeros((1, num_draws(2)))
     uniforms[0, :5] = [0.5, 0.5, 0.5, 0.0, 0.5]
     special = special_at_ends(np.array([20]), 22)
@@ -192,7 +193,7 @@ def test_draw_block_masks_agrees_with_smallest_context_in_short_rows():
 
 
 def test_draw_block_masks_spreads_target_lengths_over_the_scale():
-    # With one visible token required, no draw is refused. 20 bins of about 7 lengths, each within 5 sigma.
+    # With one visible token required, no draw is refused. 14 bins of 10 lengths, each within 5 sigma.
     masks, _ = draw([1000] * 20000, special=np.zeros((20000, 1000), dtype=bool), num_blocks=1, min_context_tokens=1)
     counts, _ = np.histogram(masks.lengths, bins=np.linspace(105, 245, 15))
     expected = 20000 * 10 / 150

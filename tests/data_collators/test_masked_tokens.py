@@ -239,7 +239,7 @@ def test_word_start_table_ignores_a_marker_that_is_rare():
 
 
 def test_word_start_table_refuses_a_vocabulary_without_markers():
-    with pytest.raises(ValueError, match="`masking_unit` is word or span, but .* does not mark where words begin"):
+    with pytest.raises(ValueError, match=r"`masking_unit` is word or span, but .* does not mark where words begin"):
         word_start_table(tokenizer_of(["play", "ing", "work", "er"]))
 
 

@@ -5,7 +5,14 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from predrec.modeling import PredRecForPreTraining
-from predrec.modeling.encoders import ENCODERS, attention_masks, check_encoder, encode_context, encoder_spec, token_logits
+from predrec.modeling.encoders import (
+    ENCODERS,
+    attention_masks,
+    check_encoder,
+    encode_context,
+    encoder_spec,
+    token_logits,
+)
 
 from .tiny import FIRST_ORDINARY_ID, VOCAB_SIZE, block_batch, context_visibility, encoder_config, pretraining_config
 
@@ -112,14 +119,19 @@ def test_encode_context_ignores_the_length_of_its_padding(name):
 @torch.no_grad()
 def test_attention_masks_on_the_whole_text_equal_the_plain_padding_mask(name, attention):
     encoder = masked_lm_of(name, attention).base_model
-    if not encoder_spec(encoder.config).gathers(encoder.config):
-        pytest.skip("Relative positions take the two-dimensional mask.")
     batch = batch_for(encoder)
     input_ids, mask = batch["input_ids"], batch["attention_mask"]
     prepared = attention_masks(encoder.config, mask, encoder.dtype)
     expected = encoder(input_ids=input_ids, attention_mask=mask)[0]
     actual = encoder(input_ids=input_ids, attention_mask=prepared)[0]
     torch.testing.assert_close(actual[mask.bool()], expected[mask.bool()], **CLOSE)
+
+
+def test_attention_masks_of_deberta_stay_two_dimensional():
+    """Its embeddings multiply by the mask, so it takes no other."""
+    config = masked_lm_of("deberta-v2-absolute").config
+    mask = torch.ones(1, 4)
+    assert attention_masks(config, mask, torch.float32) is mask
 
 
 @pytest.mark.parametrize("name", ["bert", "modernbert"])

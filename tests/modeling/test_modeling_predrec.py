@@ -72,9 +72,7 @@ def plain_encoder(weights: dict[str, torch.Tensor], ids: list[int], heads: int) 
             for token in range(len(ids)):
                 scores = torch.stack([query[token, part] @ other for other in key[:, part]]) / math.sqrt(head_width)
                 shares = scores.exp() / scores.exp().sum()
-                attended[token, part] = sum(
-                    share * other for share, other in zip(shares, value[:, part], strict=True)
-                )
+                attended[token, part] = sum(share * other for share, other in zip(shares, value[:, part], strict=True))
         x = x + attended @ layer["attn.proj.weight"].T + layer["attn.proj.bias"]
         y = plain_layer_norm(x, layer["norm2.weight"], layer["norm2.bias"])
         y = y @ layer["mlp.fc1.weight"].T + layer["mlp.fc1.bias"]

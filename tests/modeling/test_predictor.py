@@ -73,7 +73,11 @@ def test_predictor_blocks_do_not_see_each_other(predictor, inputs):
 
 @pytest.mark.parametrize(
     ("name", "mask", "value"),
-    [("context_states", "context_mask", 9.0), ("context_indices", "context_mask", 5), ("target_indices", "target_mask", 5)],
+    [
+        ("context_states", "context_mask", 9.0),
+        ("context_indices", "context_mask", 5),
+        ("target_indices", "target_mask", 5),
+    ],
 )
 def test_predictor_ignores_what_stands_at_padding(predictor, inputs, name, mask, value):
     changed = inputs | {name: changed_at(inputs[name], ~inputs[mask], value)}

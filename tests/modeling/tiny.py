@@ -67,7 +67,7 @@ def drift(model: PredRecForPreTraining, seed: int = 1) -> PredRecForPreTraining:
     return model
 
 
-# Real tokens and the target blocks (start, length); the second row's blocks overlap. A row also hides position 1.
+# Real tokens and the target blocks (start, length), which overlap in the last two rows. Every row also hides position 1.
 ROWS = ((24, ((4, 4), (14, 5))), (20, ((2, 3), (4, 4))), (17, ((10, 3), (12, 2))))
 UNPADDED_ROWS = ((24, ((4, 4), (14, 5))), (24, ((2, 3), (4, 4))), (24, ((10, 3), (12, 2))))
 

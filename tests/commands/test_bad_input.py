@@ -1,0 +1,227 @@
+"""Every mistake gets one error that names the field and what to do, and nothing already written is lost."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from predrec.commands.pretrain import main
+from predrec.trainers.checkpoints import checkpoints_in
+from tests import training
+from tests.commands.test_pretrain import ROOT, TINY
+
+
+def fingerprint(directory: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file below a directory."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture
+def text_file(tmp_path) -> str:
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n".join(training.corpus()), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def refused(tmp_path, capfd):
+    """Runs the command, expects exit code 2 and no traceback, and returns the message."""
+
+    def run(*words: str) -> str:
+        assert main(["--output_dir", str(tmp_path / "run"), *TINY, *words]) == 2
+        error = capfd.readouterr().err
+        assert "Traceback" not in error
+        line = next(line for line in error.splitlines() if line.startswith("error: "))
+        assert not list((tmp_path / "run").glob("*.safetensors"))
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize("content", ["", "\n\n  \n"], ids=["empty", "blank"])
+def test_empty_corpus(refused, tmp_path, content):
+    (tmp_path / "empty.txt").write_text(content)
+    message = refused("--train_file", str(tmp_path / "empty.txt"))
+    assert "`train_file`" in message and "empty" in message
+
+
+def test_missing_file(refused, tmp_path):
+    message = refused("--train_file", str(tmp_path / "nowhere.txt"))
+    assert "`train_file`" in message and "does not exist" in message
+
+
+def test_glob_without_match(refused, tmp_path):
+    assert "`train_file`" in refused("--train_file", str(tmp_path / "*.jsonl"))
+
+
+def test_unknown_format(refused, tmp_path):
+    (tmp_path / "text.docx").write_text("x")
+    assert ".parquet" in refused("--train_file", str(tmp_path / "text.docx"))
+
+
+def test_broken_json(refused, tmp_path):
+    (tmp_path / "text.jsonl").write_text('{"text": "one"}\n{"text": ')
+    message = refused("--train_file", str(tmp_path / "text.jsonl"))
+    assert "`train_file`" in message
+
+
+def test_missing_column(refused, tmp_path):
+    (tmp_path / "text.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n')
+    message = refused("--train_file", str(tmp_path / "text.jsonl"), "--text_column", "bodi")
+    assert "`text_column`" in message and "'bodi'" in message and "'body'" in message
+
+
+def test_column_of_numbers(refused, tmp_path):
+    (tmp_path / "text.jsonl").write_text('{"text": 1}\n{"text": 2}\n')
+    assert "`text_column`" in refused("--train_file", str(tmp_path / "text.jsonl"))
+
+
+def test_hub_dataset_that_cannot_be_reached(refused):
+    message = refused("--dataset_name", "nobody/nothing")
+    assert "`dataset_name`" in message and "train_file" in message
+
+
+@pytest.mark.parametrize("packing", ["true", "false"])
+def test_documents_of_one_token_count_for_mlm_alone(tmp_path, capfd, packing):
+    """Not an error: such rows have no JEPA targets, and training goes on with what can be masked."""
+    (tmp_path / "short.txt").write_text("ship\n" * 400)
+    words = ["--train_file", str(tmp_path / "short.txt"), "--output_dir", str(tmp_path / "run"), *TINY]
+    assert main([*words, "--packing", packing]) == 0
+    entries = json.loads((tmp_path / "run/checkpoint-4/trainer_state.json").read_text())["log_history"]
+    assert all(entry["mlm_loss"] > 0 for entry in entries if "mlm_loss" in entry)
+
+
+def test_text_without_known_word_pieces(refused, tmp_path):
+    (tmp_path / "greek.txt").write_text("Ελλάδα\nθάλασσα\n" * 50, encoding="utf-8")
+    training.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    words = ["--train_file", str(tmp_path / "greek.txt"), "--tokenizer_name", str(tmp_path / "tokenizer")]
+    arguments = [word for word in TINY if word not in ("--train_tokenizer", "--vocab_size", "120")]
+    assert main([*words, "--output_dir", str(tmp_path / "run"), *arguments]) == 2
+
+
+def test_max_length_below_what_the_masks_need(refused, text_file):
+    message = refused("--train_file", text_file, "--max_seq_length", "12")
+    assert "`max_seq_length`" in message and "16" in message
+
+
+def test_scales_that_leave_nothing_visible(refused, text_file):
+    words = ["--context_scale", "0.2", "0.3", "--target_scale", "0.4", "0.5"]
+    message = refused("--train_file", text_file, *words)
+    assert "`context_scale`" in message and "`target_scale`" in message and "visible" in message
+
+
+def test_unknown_argument_names_the_nearest(refused, text_file):
+    assert "did you mean `learning_rate`?" in refused("--train_file", text_file, "--learning_rat", "1")
+
+
+def test_wrong_type(refused, text_file):
+    message = refused("--train_file", text_file, "--learning_rate", "fast")
+    assert "--learning_rate" in message and "fast" in message
+
+
+def test_impossible_value(refused, text_file):
+    assert "`ema_decay`" in refused("--train_file", text_file, "--ema_decay", "1.5")
+
+
+def test_vocabulary_and_tokenizer_that_disagree(tmp_path, text_file, capfd):
+    small = training.model(objective="mlm", encoder=training.encoder_config(vocab_size=50))
+    small.masked_lm.save_pretrained(tmp_path / "small")
+    training.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    words = ["--init_from", str(tmp_path / "small"), "--tokenizer_name", str(tmp_path / "tokenizer")]
+    options = ["--train_file", text_file, "--output_dir", str(tmp_path / "run"), "--max_seq_length", "32"]
+    assert main([*words, *options, "--min_context_tokens", "4", "--max_steps", "2"]) == 2
+    message = capfd.readouterr().err
+    assert "tokenizer has" in message and "50" in message and "disagree" in message
+
+
+def test_sequence_longer_than_the_encoder_takes(refused, text_file):
+    message = refused("--train_file", text_file, "--max_position_embeddings", "20")
+    assert "`max_seq_length`" in message and "20" in message
+
+
+def test_output_directory_of_another_run(tmp_path, text_file, capfd):
+    words = ["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY]
+    assert main(words) == 0
+    before = fingerprint(tmp_path / "run")
+    assert main(words) == 2
+    assert "--resume_from_checkpoint true" in capfd.readouterr().err
+    assert fingerprint(tmp_path / "run") == before
+
+
+def test_checkpoint_that_does_not_match_its_recipe(tmp_path, text_file, capfd):
+    words = ["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY]
+    assert main(words) == 0
+    before = fingerprint(tmp_path / "run")
+    changed = [*words, "--resume_from_checkpoint", "true", "--jepa_loss", "mse"]
+    assert main(changed) == 2
+    message = capfd.readouterr().err
+    assert "`jepa_loss` was 'cosine' and is now 'mse'" in message and "--ignore_recipe_mismatch" in message
+    assert fingerprint(tmp_path / "run") == before
+
+
+def test_resume_may_change_what_does_not_touch_the_result(tmp_path, text_file):
+    words = ["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY]
+    assert main(words) == 0
+    changed = [*words, "--resume_from_checkpoint", "true", "--logging_steps", "1", "--dataloader_num_workers", "0"]
+    assert main(changed) == 0
+
+
+def test_resume_from_what_is_not_a_checkpoint(refused, text_file, tmp_path):
+    message = refused("--train_file", text_file, "--resume_from_checkpoint", str(tmp_path))
+    assert "`resume_from_checkpoint`" in message
+
+
+def test_output_directory_that_is_a_file(refused, text_file, tmp_path):
+    (tmp_path / "run").write_text("x")
+    assert "`output_dir`" in refused("--train_file", text_file)
+
+
+def test_nan_loss_names_step_and_examples(tmp_path, text_file, capfd, monkeypatch):
+    """The weights of step 3 are poisoned: checkpoint-2 stays the newest, and the exit code is not 0."""
+    from predrec.trainers import ema
+
+    original = ema.ScheduleCallback.on_step_begin
+
+    def poison(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 2:
+            with torch.no_grad():
+                model.masked_lm.lm_head.decoder.bias.fill_(float("nan"))
+        return original(self, args, state, control, model=model, **kwargs)
+
+    monkeypatch.setattr(ema.ScheduleCallback, "on_step_begin", poison)
+    assert main(["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY]) == 1
+    message = capfd.readouterr().err
+    assert "not finite at step 3" in message and "examples [" in message
+    assert [path.name for path in checkpoints_in(tmp_path / "run")] == ["checkpoint-2"]
+
+
+@pytest.mark.slow
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path, text_file):
+    """Writes fail for real, part of the way into the second checkpoint: no file may grow beyond a limit."""
+    words = ["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY]
+    script = (
+        "import resource, signal, sys\n"
+        "from predrec.trainers import trainer\n"
+        "from predrec.commands.pretrain import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "original = trainer.PredRecTrainer._save_optimizer_and_scheduler\n"
+        "def limited(self, directory):\n"
+        "    if self.state.global_step == 4:\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))\n"
+        "    return original(self, directory)\n"
+        "trainer.PredRecTrainer._save_optimizer_and_scheduler = limited\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    assert resource.RLIMIT_FSIZE is not None and signal.SIGXFSZ is not None
+    result = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "`output_dir`" in result.stderr and "checkpoint-2 is intact" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-2"]
+    assert main([*words, "--resume_from_checkpoint", "true"]) == 0
