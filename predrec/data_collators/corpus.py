@@ -157,7 +157,7 @@ def _hold_out(train, share: float, most: int, seed: int):
         held = min(most, 500)
         train = train.filter(lambda row: bool(row["text"] and row["text"].strip()))
         ahead = list(train.take(2 * held))
-        if len(ahead) < held:  # A short stream: hold out a share of it, as of a corpus that is not streamed.
+        if len(ahead) < 2 * held:  # A short stream: hold out a share of it, as of a corpus that is not streamed.
             held = max(1, round(share * len(ahead)))
         return train.skip(held), Dataset.from_list(
             ahead[:held], features=datasets.Features({"text": datasets.Value("string")})

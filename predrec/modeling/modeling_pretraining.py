@@ -362,6 +362,9 @@ class PredRecForPreTraining(PreTrainedModel):
             if not self.training:
                 output.mlm_correct = (logits.argmax(-1) == answers).sum()
 
+        if self.training and self.active_objective != self.config.objective:
+            # Data-parallel training waits for the gradient of every trainable parameter, idle or not.
+            loss = loss + 0 * sum(parameter.sum() for parameter in self.parameters() if parameter.requires_grad)
         output.loss = loss + addend * share
         return output
 

@@ -198,6 +198,17 @@ def test_load_corpus_holds_out_a_share_of_a_short_stream():
     assert [entry["text"] for entry in corpus.train] == TEXTS[2:]
 
 
+def test_load_corpus_leaves_most_of_a_stream_that_is_as_long_as_the_limit():
+    corpus = load_corpus(train_file=["corpus.txt"], streaming=True, max_validation_documents=10)
+    assert len(list(corpus.train)) == 9
+
+
+def test_load_corpus_drops_blank_documents_of_a_stream():
+    write_jsonl("corpus.jsonl", values=["one", "", "  \n", None, "two"])
+    corpus = load_corpus(train_file=["corpus.jsonl"], streaming=True)
+    assert [*corpus.validation, *corpus.train] == [{"text": "one"}, {"text": "two"}]
+
+
 def test_load_corpus_holds_out_of_a_stream_what_it_does_not_train_on():
     Path("spaced.txt").write_text("\n\n".join(TEXTS), encoding="utf-8")
     corpus = load_corpus(train_file=["spaced.txt"], streaming=True, max_validation_documents=3)
@@ -258,7 +269,7 @@ def test_load_corpus_names_a_missing_validation_column():
 @pytest.mark.parametrize("streaming", [False, True])
 def test_load_corpus_refuses_a_column_that_is_not_text(streaming):
     write_jsonl("corpus.jsonl", column="number", values=list(range(10)))
-    with pytest.raises(UserError, match=r"`text_column`: the column holds .*int64.*, not text"):
+    with pytest.raises(UserError, match=r"`text_column`: the column holds .*int.*, not text"):
         load_corpus(train_file=["corpus.jsonl"], text_column="number", streaming=streaming)
 
 

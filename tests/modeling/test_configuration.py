@@ -54,9 +54,9 @@ def test_config_survives_saving(tmp_path):
     assert type(loaded) is PredRecConfig and loaded.to_diff_dict() == config.to_diff_dict()
 
 
-def signature(**fields) -> tuple[list, torch.Tensor, torch.Tensor]:
-    """Shapes, outputs and a gradient of a model in training mode: whatever a field can change."""
-    config = encoder_config(**{"position_embedding_type": "sinusoidal"})
+def signature(**fields) -> tuple[list, torch.Tensor]:
+    """Shapes and outputs of a model in training mode: what a field can change."""
+    config = encoder_config()
     for name, value in fields.items():
         setattr(config, name, value)
     torch.manual_seed(0)
@@ -64,7 +64,7 @@ def signature(**fields) -> tuple[list, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     logits = model(torch.arange(5, 13)[None]).logits
     shapes = [tuple(tensor.shape) for tensor in (*model.parameters(), *model.buffers())]
-    return shapes, logits, model.model.embeddings.word_embeddings.weight[1]
+    return shapes, logits
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def signature(**fields) -> tuple[list, torch.Tensor, torch.Tensor]:
     ],
 )
 def test_every_encoder_field_has_an_effect(name, value):
-    shapes, logits, _ = signature()
-    other_shapes, other_logits, _ = signature(**{name: value})
+    shapes, logits = signature()
+    other_shapes, other_logits = signature(**{name: value})
     assert shapes != other_shapes or not torch.equal(logits, other_logits)
 
 

@@ -1,5 +1,6 @@
 """Each loss against a twin written as loops, and the properties that its users rely on."""
 
+import itertools
 import math
 
 import pytest
@@ -124,7 +125,7 @@ def naive_sigreg(states, directions) -> float:
             real, imaginary = mean(math.cos(t * x) for x in projections), mean(math.sin(t * x) for x in projections)
             normal = math.exp(-t * t / 2)
             heights.append(((real - normal) ** 2 + imaginary**2) * normal)
-        totals.append(2 * sum((a + b) / 2 * 5 / 16 for a, b in zip(heights, heights[1:], strict=False)))
+        totals.append(2 * sum((a + b) / 2 * 5 / 16 for a, b in itertools.pairwise(heights)))
     return mean(totals)
 
 

@@ -297,10 +297,29 @@ def test_hidden_tokens_do_not_change_predictions(model_type):
 def test_eager_equals_sdpa(batch, model_type):
     losses = []
     for attention in ("eager", "sdpa"):
-        model = drift(pretraining_model(model_type, attn_implementation=attention))
-        assert model.encoder.config._attn_implementation == model.predictor.config._attn_implementation == attention
-        losses.append(model(**batch).loss)
+        losses.append(drift(pretraining_model(model_type, attn_implementation=attention))(**batch).loss)
     torch.testing.assert_close(*losses, **CLOSE)
+
+
+def attention_of_parts(model: PredRecForPreTraining) -> set[str]:
+    return {part.config._attn_implementation for part in (model.encoder, model.target_encoder, model.predictor)}
+
+
+def test_attention_implementation_reaches_every_part():
+    assert attention_of_parts(pretraining_model(attn_implementation="eager")) == {"eager"}
+
+
+def test_set_attention_implementation_reaches_every_part():
+    model = pretraining_model(attn_implementation="eager")
+    model.set_attn_implementation("sdpa")
+    assert attention_of_parts(model) == {"sdpa"}
+
+
+def test_loading_with_an_attention_implementation_reaches_every_part(tmp_path):
+    pretraining_model().save_pretrained(tmp_path)
+    assert attention_of_parts(PredRecForPreTraining.from_pretrained(tmp_path, attn_implementation="eager")) == {
+        "eager"
+    }
 
 
 # The balance of the losses
@@ -578,8 +597,10 @@ def test_training_forward_compiles_without_a_graph_break(batch, full_batch, fiel
     torch.testing.assert_close(gradients(model), expected_gradients, **CLOSE)
 
 
-def test_bfloat16_autocast_keeps_losses_in_float32(batch):
-    model = pretraining_model().train()
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("model_type", ["predrec", "modernbert"])
+def test_bfloat16_autocast_keeps_losses_in_float32(batch, model_type, attention):
+    model = pretraining_model(model_type, attn_implementation=attention).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(**batch)
     output.loss.backward()
@@ -667,6 +688,26 @@ def test_switch_objective_trains_the_other_loss_alone(batch):
     model.switch_objective("mlm")
     output = model(**batch)
     assert torch.equal(output.loss, output.mlm_loss) and output.jepa_loss is None and output.loss_lambda == 0
+
+
+@pytest.mark.parametrize("weighting", ["learned", "uncertainty"])
+@pytest.mark.parametrize("objective", ["mlm", "jepa"])
+def test_switched_objective_still_gives_every_parameter_a_gradient(batch, objective, weighting):
+    """Otherwise a data-parallel run would stop at the step after the switch."""
+    model = pretraining_model(loss_weighting=weighting).train()
+    model.switch_objective(objective)
+    model(**batch).loss.backward()
+    assert not [name for name, gradient in gradients(model).items() if gradient is None]
+
+
+def test_switched_objective_leaves_the_other_gradients_as_they_are(batch):
+    switched, mlm = pretraining_model().train(), pretraining_model(objective="mlm").train()
+    mlm.masked_lm.load_state_dict(switched.masked_lm.state_dict())
+    switched.switch_objective("mlm")
+    for model in (switched, mlm):
+        model(**batch).loss.backward()
+    torch.testing.assert_close(gradients(switched.masked_lm), gradients(mlm.masked_lm), rtol=0, atol=0)
+    assert all(p.grad.eq(0).all() for p in switched.predictor.parameters())
 
 
 def test_switch_objective_is_saved(tmp_path):

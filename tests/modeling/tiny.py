@@ -29,7 +29,13 @@ OWN_SIZES = {
     "mpnet": {"pad_token_id": 1},
     "electra": {"embedding_size": 8},
     # Layers alternate between full attention and a window of two tokens on each side.
-    "modernbert": {"local_attention": 4, "global_attn_every_n_layers": 2, "num_hidden_layers": 3},
+    "modernbert": {
+        "local_attention": 4,
+        "global_attn_every_n_layers": 2,
+        "num_hidden_layers": 3,
+        **dict.fromkeys(("bos_token_id", "cls_token_id"), 2),
+        **dict.fromkeys(("eos_token_id", "sep_token_id"), 3),
+    },
 }
 
 
@@ -67,7 +73,7 @@ def drift(model: PredRecForPreTraining, seed: int = 1) -> PredRecForPreTraining:
     return model
 
 
-# Real tokens and the target blocks (start, length), which overlap in the last two rows. Every row also hides position 1.
+# Real tokens and the target blocks (start, length), which overlap in the last two rows. Position 1 is hidden, too.
 ROWS = ((24, ((4, 4), (14, 5))), (20, ((2, 3), (4, 4))), (17, ((10, 3), (12, 2))))
 UNPADDED_ROWS = ((24, ((4, 4), (14, 5))), (24, ((2, 3), (4, 4))), (24, ((10, 3), (12, 2))))
 
