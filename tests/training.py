@@ -55,7 +55,9 @@ def model(objective: str = "hybrid", encoder=None, **overrides) -> PredRecForPre
 
 def collator(objective: str = "hybrid", **overrides) -> DataCollatorForPreTraining:
     blocks = 0 if objective == "mlm" else 2
-    return DataCollatorForPreTraining(tokenizer(), num_target_blocks=blocks, min_context_tokens=4, max_seq_length=LENGTH, **overrides)
+    return DataCollatorForPreTraining(
+        tokenizer(), num_target_blocks=blocks, min_context_tokens=4, max_seq_length=LENGTH, **overrides
+    )
 
 
 def training_arguments(output_dir: Path | str, **overrides) -> PredRecTrainingArguments:

@@ -111,9 +111,8 @@ def pretrain(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupt.signal_number is not None:
         if trainer.is_world_process_zero():
-            print(
-                f"stopped at step {trainer.state.global_step}; go on with: {_command(argv, '--resume_from_checkpoint true')}"
-            )
+            again = _command(argv, "--resume_from_checkpoint true")
+            print(f"stopped at step {trainer.state.global_step}; go on with: {again}")
         return 128 + interrupt.signal_number
     finish(trainer, recipe)
     if trainer.is_world_process_zero():
@@ -262,8 +261,8 @@ def describe(
     return {
         "data": f"{corpus.description}; {size}; {len(eval_rows):,} rows held out",
         "tokenizer": f"{len(tokenizer):,} tokens",
-        "unigram entropy": f"{unigram_entropy(eval_rows, tokenizer):.3f} nats on held-out text (a masked-LM loss below "
-        "this has learned more than word frequencies)",
+        "unigram entropy": f"{unigram_entropy(eval_rows, tokenizer):.3f} nats on held-out text "
+        "(a masked-LM loss below this has learned more than word frequencies)",
     }
 
 
@@ -293,6 +292,7 @@ def _command(argv: Sequence[str], *more: str) -> str:
 
 def _farewell(output_dir: str, argv: Sequence[str], seconds: float) -> str:
     recipe = argv[0] if argv and not argv[0].startswith("-") else "recipes/quickstart.yaml"
+    fill = f"pipeline('fill-mask', '{output_dir}')('return the [MASK] of the list')"
     return f"""
 trained in {seconds:.0f} s
 
@@ -301,7 +301,7 @@ trained in {seconds:.0f} s
 {output_dir}/checkpoint-*/  best and last step, to resume from
 
 next:
-  python -c "import predrec; from transformers import pipeline; print(pipeline('fill-mask', '{output_dir}')('return the [MASK] of the list'))"
+  python -c "import predrec; from transformers import pipeline; print({fill})"
   accelerate launch scripts/pretrain.py {recipe} --objective mlm --output_dir {output_dir}-mlm
   accelerate launch scripts/pretrain.py {recipe} --train_file my_text.txt --output_dir outputs/mine
 """

@@ -96,12 +96,15 @@ class DataArguments:
             scale = getattr(self, name)
             if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
                 raise ValueError(f"`{name}` is {scale}; it must be two numbers with 0 < LO <= HI <= 1.")
-        # The last resort of the sampler: the largest context and the smallest targets, none of them overlapping.
-        visible = (self.context_scale[1] - self.num_target_blocks * self.target_scale[0]) * self.max_seq_length
-        needed = smallest_context(self.max_seq_length, self.min_context_tokens)
-        if visible < needed:
-            raise ValueError(
-                f"`context_scale` {self.context_scale} and {self.num_target_blocks} targets of `target_scale` "
-                f"{self.target_scale} can leave {max(0, round(visible))} of {self.max_seq_length} tokens visible, but "
-                f"`min_context_tokens` asks for {needed}: make the context larger, or the targets smaller or fewer."
-            )
+        # The last resort of the sampler: the largest context and the smallest targets, none of them overlapping. Rows
+        # that are not packed may be shorter: the rule is strictest at 128 tokens.
+        share = self.context_scale[1] - self.num_target_blocks * self.target_scale[0]
+        lengths = {self.max_seq_length} if self.packing else {self.max_seq_length, min(128, self.max_seq_length)}
+        for length in lengths:
+            needed = smallest_context(length, self.min_context_tokens)
+            if share * length < needed:
+                raise ValueError(
+                    f"`context_scale` {self.context_scale} and {self.num_target_blocks} targets of `target_scale` "
+                    f"{self.target_scale} can leave {max(0, round(share * length))} of {length} tokens visible, but "
+                    f"`min_context_tokens` asks for {needed}: make the context larger, or targets smaller or fewer."
+                )

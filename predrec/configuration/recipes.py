@@ -46,6 +46,17 @@ class RecipeParser(HfArgumentParser):
         return [f.name for kind in self.dataclass_types for f in dataclasses.fields(kind) if f.init]
 
 
+class _RecipeLoader(yaml.BaseLoader):
+    """Reads every scalar as text, builds nothing but lists and mappings, and refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """Reads a recipe as text values: strings, lists of strings, and mappings.
 
@@ -56,7 +67,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         UserError: If the file is missing, is not YAML, or is not a mapping.
     """
     try:
-        recipe = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        recipe = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_RecipeLoader)
     except FileNotFoundError:
         raise UserError(f"The recipe {str(path)!r} does not exist.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -127,7 +138,7 @@ def _as_words(parser: argparse.ArgumentParser, name: str, value: Any) -> list[st
         if not takes_list:
             raise UserError(f"`{name}` takes one value, not the list {value}.")
         return [f"--{name}", *map(str, value)] if value else []
-    if value in ("null", "~", ""):
+    if value in ("null", "Null", "NULL", "~", ""):
         return []
     # With "=", a value that begins with a dash is still a value.
     return [f"--{name}", value] if takes_list else [f"--{name}={value}"]
@@ -140,7 +151,7 @@ def _typed(value: Any) -> Any:
     if isinstance(value, list):
         return [_typed(entry) for entry in value]
     try:
-        return json.loads(value)
+        return json.loads({"~": "null", "True": "true", "False": "false"}.get(value, value))
     except json.JSONDecodeError:
         return value
 

@@ -17,6 +17,8 @@ from .randomness import example_generator
 class DataCollatorForPreTraining:
     """Makes BERT masks and I-JEPA block masks for a batch, as a pure function of seed, epoch and example.
 
+    Every row gets at least one label, unless it holds special tokens only, as unknown text does: that row has none.
+
     Args:
         tokenizer ([`PreTrainedTokenizerBase`]): Needs a mask token and a padding token.
         seed (`int`, defaults to 42): Seed of all masks.
@@ -48,7 +50,7 @@ class DataCollatorForPreTraining:
     ```
 
     Raises:
-        ValueError: If the tokenizer lacks a mask token, or a row has no token that could be masked.
+        ValueError: If the tokenizer lacks a mask token.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -88,9 +90,6 @@ class DataCollatorForPreTraining:
         chosen, decider = choose_tokens(
             ~special, token_uniforms[:, :2], self.mlm_probability, self.masking_unit, starts
         )
-        if not chosen.any(1).all():
-            bad = example_ids[~chosen.any(1)].tolist()
-            raise ValueError(f"Examples {bad} hold special tokens only: there is nothing to mask. Remove them.")
         corrupted = corrupt_tokens(
             original,
             chosen,

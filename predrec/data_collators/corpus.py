@@ -76,9 +76,10 @@ def load_corpus(
         train = _without_blank(train, "train_file" if train_file else "dataset_name")
     if validation is None:
         train, validation = _hold_out(train, validation_share, max_validation_documents, seed)
-    elif len(validation) > max_validation_documents:
-        validation = validation.shuffle(seed=seed).select(range(max_validation_documents))
-    validation = _without_blank(validation, "validation_file")
+    else:
+        validation = _without_blank(validation, "validation_file" if validation_file else "dataset_name")
+        if len(validation) > max_validation_documents:
+            validation = validation.shuffle(seed=seed).select(range(max_validation_documents))
     return Corpus(train, validation, description)
 
 
@@ -131,11 +132,16 @@ def _load_from_hub(name: str, config_name: str | None, text_column: str, streami
 
 
 def _text_only(dataset: Dataset | IterableDataset, text_column: str, field: str):
-    columns = dataset.column_names or list(next(iter(dataset), {}))
+    first = next(iter(dataset), None) if isinstance(dataset, IterableDataset) else None
+    columns = dataset.column_names or list(first or {})
+    if not columns:
+        raise UserError(f"`{field}`: the corpus is empty: there is no document in it.")
     if text_column not in columns:
         raise UserError(
-            f"`text_column`: the data of `{field}` has no column {text_column!r}; it has {', '.join(map(repr, columns))}."
+            f"`text_column`: the data of `{field}` has no column {text_column!r}, but {', '.join(map(repr, columns))}."
         )
+    if first is not None and not isinstance(first[text_column], str | None):
+        raise UserError(f"`text_column`: the column holds {type(first[text_column]).__name__}, not text.")
     dataset = dataset.select_columns([text_column])
     return dataset if text_column == "text" else dataset.rename_column(text_column, "text")
 
@@ -157,6 +163,8 @@ def _hold_out(train, share: float, most: int, seed: int):
         held = min(most, 500)
         train = train.filter(lambda row: bool(row["text"] and row["text"].strip()))
         ahead = list(train.take(2 * held))
+        if len(ahead) < 2:
+            raise UserError("`streaming`: the corpus is empty, or has only one document with text.")
         if len(ahead) < 2 * held:  # A short stream: hold out a share of it, as of a corpus that is not streamed.
             held = max(1, round(share * len(ahead)))
         return train.skip(held), Dataset.from_list(
@@ -164,8 +172,8 @@ def _hold_out(train, share: float, most: int, seed: int):
         )
     if len(train) < 2:
         raise UserError(
-            "`train_file`: one document is not enough to hold some out for evaluation: give `validation_file`, or read "
-            "the file by line or paragraph with `sample_by`."
+            "`train_file`: one document is not enough to hold some out for evaluation: give `validation_file`, or "
+            "read the file by line or paragraph with `sample_by`."
         )
     size = min(most, max(1, round(share * len(train))))
     split = train.train_test_split(test_size=size, seed=seed)

@@ -10,7 +10,7 @@ MaskingUnit = Literal["token", "word", "span"]
 
 MAX_SPAN = 10
 SPAN_CONTINUES = 0.8
-"""SpanBERT draws span lengths from a geometric law with p = 0.2, cut at 10: 3.8 words on average."""
+"""SpanBERT draws span lengths from a geometric law with p = 0.2 on 1 to 10: 3.8 words on average."""
 
 
 def special_token_table(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
@@ -45,7 +45,8 @@ def word_start_table(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
 @lru_cache(maxsize=8)
 def span_start_rate(coverage: float) -> float:
     """Returns the probability that a span starts at a word, such that spans cover `coverage` of the words."""
-    survival = SPAN_CONTINUES ** np.arange(MAX_SPAN)
+    tail = SPAN_CONTINUES**MAX_SPAN
+    survival = (SPAN_CONTINUES ** np.arange(MAX_SPAN) - tail) / (1 - tail)
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -80,7 +81,7 @@ def choose_tokens(
     if unit == "token":
         decider, chosen = positions, uniforms[:, 0] < probability
     else:
-        # A special token belongs to no word, so that a word or a document never continues across it.
+        # A special token is a word of its own: no word continues across it. A span may, and leaves it out.
         starts = word_starts | ~eligible
         starts[:, 0] = True
         decider = np.maximum.accumulate(np.where(starts, positions, 0), axis=1)
@@ -103,8 +104,9 @@ def _spans(
     """Starts spans at words at a fixed rate, with geometric lengths; returns coverage and each token's span start."""
     word = starts.cumsum(1) - 1
     begins = starts & (uniforms[:, 0] < span_start_rate(probability))
-    with np.errstate(divide="ignore"):
-        lengths = 1 + np.floor(np.log(uniforms[:, 1]) / np.log(SPAN_CONTINUES))
+    # The geometric law, renormalised on 1 to MAX_SPAN, by inversion.
+    tail = SPAN_CONTINUES**MAX_SPAN
+    lengths = 1 + np.floor(np.log(tail + (1 - tail) * uniforms[:, 1]) / np.log(SPAN_CONTINUES))
     ends = np.where(begins, word + np.clip(lengths, 1, MAX_SPAN), 0)
     covered = word < np.maximum.accumulate(ends, axis=1)
     latest = np.maximum.accumulate(np.where(begins, first_token, 0), axis=1)

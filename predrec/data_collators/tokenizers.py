@@ -39,8 +39,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrained
     missing = [kind for kind, token_id in needed.items() if token_id is None]
     if missing:
         raise UserError(
-            f"`tokenizer_name`: {name!r} has no {' and no '.join(missing)} token; masked-LM training needs a tokenizer "
-            "made for it, such as google-bert/bert-base-uncased."
+            f"`tokenizer_name`: {name!r} has no {' and no '.join(missing)} token; masked-LM training needs a "
+            "tokenizer made for it, such as google-bert/bert-base-uncased."
         )
     return tokenizer
 

@@ -133,8 +133,8 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
         return found[-1] if found else None
     if found or (output_dir / "config.json").is_file():
         raise UserError(
-            f"`output_dir` {str(output_dir)!r} already holds a run: go on with `--resume_from_checkpoint true`, choose "
-            "another `--output_dir`, or delete it."
+            f"`output_dir` {str(output_dir)!r} already holds a run: go on with `--resume_from_checkpoint true`, "
+            "choose another `--output_dir`, or delete it."
         )
     return None
 

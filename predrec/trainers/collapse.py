@@ -13,7 +13,7 @@ logger = logging.get_logger(__name__)
 
 
 def text_spread(states: Tensor, mask: Tensor) -> Tensor:
-    """Standard deviation, over texts, of the normalised state at the same position, averaged over positions and features.
+    """Standard deviation, over texts, of the normalised state at the same position, averaged over all states.
 
     About 1 when texts have nothing in common, 0 when every text gives the same states: then only the position is left.
 
@@ -125,8 +125,8 @@ class CollapseMonitorCallback(TrainerCallback):
     """Logs [`measure`] at every evaluation, on a fixed held-out batch, and acts on collapse.
 
     `collapse_action` "warn" says so in the log, "stop" also saves and ends the run, "switch" goes on with masked-LM
-    training alone. It acts after `collapse_patience` evaluations in a row; the count is read from the log history, so a
-    resumed run goes on counting.
+    training alone. It acts after `collapse_patience` evaluations in a row; the count is read from the log history, so
+    a resumed run goes on counting.
 
     Args:
         trainer ([`PredRecTrainer`]): Gives the collator, the evaluation data and the log.

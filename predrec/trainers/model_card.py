@@ -122,7 +122,8 @@ def render_model_card(
         "At the end of training, on held-out text:\n\n| measure | value |\n|---|---|\n" + "\n".join(measured) + "\n"
         if measured
         else "Nothing: the run was not evaluated.\n",
-        "The JEPA loss means something only as far as it beats the trivial predictors, which know nothing of the text.\n"
+        "The JEPA loss means something only as far as it beats the trivial predictors, which know nothing of the "
+        "text.\n"
         if objective != "mlm"
         else "",
         "![Training curves](training_curves.png)\n",

@@ -255,7 +255,7 @@ class PredRecTrainer(Trainer):
         self.train_sums.load(checkpoint / METRICS_FILE.format(rank=self.args.process_index))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Exports the trained encoder with its head; a checkpoint, which holds the whole model, is the Trainer's own."""
+        """Exports the trained encoder with its head. A checkpoint holds the whole model, as the Trainer's own does."""
         if _internal_call:
             super().save_model(output_dir, _internal_call=True)
         elif self.args.should_save:

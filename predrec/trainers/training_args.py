@@ -23,7 +23,7 @@ class PredRecTrainingArguments(TrainingArguments):
     | `save_total_limit`, `metric_for_best_model`, `greater_is_better` | 2, `eval_mlm_loss`, False | none | best and last are kept; `eval_loss` moves with lambda |
     | `prediction_loss_only` | True | False | latents and logits are not to be gathered |
     | `ddp_find_unused_parameters` | False | none | every trainable parameter gets a gradient |
-    """
+    """  # noqa: E501 - a table row is a line
 
     output_dir: str | None = field(default=None, metadata={"help": "Where checkpoints and the trained encoder go."})
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Rows per device and step."})

@@ -46,7 +46,14 @@ def finished(tmp_path_factory, text_file) -> Path:
 
 def test_output_directory_holds_what_is_promised(finished):
     names = {path.name for path in finished.iterdir()}
-    promised = {"model.safetensors", "config.json", "tokenizer.json", "README.md", "training_curves.png", "recipe.yaml"}
+    promised = {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "README.md",
+        "training_curves.png",
+        "recipe.yaml",
+    }
     assert promised | {"checkpoint-2", "checkpoint-4"} <= names
     assert not any(name.startswith(".checkpoint") for name in names)
 
@@ -103,16 +110,21 @@ def test_model_card_code_runs(finished, tmp_path):
 
 def test_model_card_reports_the_run(finished):
     card = (finished / "README.md").read_text(encoding="utf-8")
-    for part in ("held-out masked-LM loss", "corpus.txt", "4 updates of 4 rows", "hidden size 16", "torch ", "```yaml"):
+    for part in (
+        "held-out masked-LM loss",
+        "corpus.txt",
+        "4 updates of 4 rows",
+        "hidden size 16",
+        "torch ",
+        "```yaml",
+    ):
         assert part in card
 
 
 def test_recipe_of_the_run_reproduces_it(finished, tmp_path):
     recipe = finished / "recipe.yaml"
     assert main([str(recipe), "--output_dir", str(tmp_path / "again")]) == 0
-    states = [
-        AutoModel.from_pretrained(directory).state_dict() for directory in (finished, tmp_path / "again")
-    ]
+    states = [AutoModel.from_pretrained(directory).state_dict() for directory in (finished, tmp_path / "again")]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
