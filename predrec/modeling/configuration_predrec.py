@@ -34,7 +34,6 @@ class PredRecConfig(PreTrainedConfig):
         initializer_range (`float`, defaults to 0.02): Standard deviation of the weights at initialisation.
         layer_norm_eps (`float`, defaults to 1e-6): Epsilon of the encoder's LayerNorms.
         head_layer_norm_eps (`float`, defaults to 1e-5): Epsilon of the LayerNorm in the masked-LM head.
-        classifier_dropout (`float`, *optional*): Dropout before a task head; `hidden_dropout_prob` when absent.
         tie_word_embeddings (`bool`, defaults to `False`): Share the output projection with the token embeddings.
 
     Raises:
@@ -61,7 +60,6 @@ class PredRecConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-6
     head_layer_norm_eps: float = 1e-5
-    classifier_dropout: float | int | None = None
     pad_token_id: int | None = 0
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None

@@ -71,8 +71,8 @@ def encoder_spec(config: PreTrainedConfig) -> EncoderSpec | None:
     spec = ENCODERS.get(config.model_type)
     if spec is None:
         logger.warning_once(
-            f"`{config.model_type}` is not in predrec's table of encoders: its head runs on every token and its context "
-            "pass at full length, which is right but slower."
+            f"`{config.model_type}` is not in predrec's table of encoders: its head runs on every token and its "
+            "context pass at full length, which is right but slower."
         )
     return spec
 
@@ -96,8 +96,8 @@ def attention_masks(
 ) -> Tensor | dict[str, Tensor] | None:
     """Prepares a padding mask for an encoder so that neither side has to look at its values.
 
-    A stock encoder asks a two-dimensional mask whether it hides anything, and so waits for the device in every pass. It
-    takes a four-dimensional one as it is. Kernels other than sdpa and eager get the mask unchanged, and so do
+    A stock encoder asks a two-dimensional mask whether it hides anything, and so waits for the device in every pass.
+    It takes a four-dimensional one as it is. Kernels other than sdpa and eager get the mask unchanged, and so do
     architectures that need the two-dimensional one.
 
     Args:

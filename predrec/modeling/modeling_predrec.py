@@ -20,7 +20,7 @@ from .configuration_predrec import PredRecConfig
 
 
 def sinusoidal_positions(num_positions: int, hidden_size: int) -> Tensor:
-    """Returns the fixed position table, float32 of shape `(num_positions, hidden_size)`: all sines, then all cosines."""
+    """Returns the fixed table, float32 of shape `(num_positions, hidden_size)`: all sines, then all cosines."""
     wavelengths = 10000 ** (torch.arange(hidden_size // 2, dtype=torch.float64, device="cpu") / (hidden_size / 2))
     angles = torch.arange(num_positions, dtype=torch.float64, device="cpu")[:, None] / wavelengths
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
@@ -35,7 +35,7 @@ def rotary_angles(position_ids: Tensor, head_dim: int, base: float) -> tuple[Ten
 
 
 def apply_rotary(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns each pair (i, i + head_dim / 2) of `states` `(batch_size, heads, sequence_length, head_dim)` by its angle."""
+    """Turns each pair (i, i + head_dim / 2) of `(batch_size, heads, sequence_length, head_dim)` by its angle."""
     first, second = states.float().chunk(2, dim=-1)
     return (states * cos + torch.cat([-second, first], dim=-1) * sin).to(states.dtype)
 

@@ -234,7 +234,7 @@ class PredRecForPreTraining(PreTrainedModel):
 
     @staticmethod
     def gather_latents(states: Tensor, indices: Tensor) -> Tensor:
-        """Picks states `(batch_size, sequence_length, hidden_size)` at indices `(batch_size, num_blocks, block_length)`."""
+        """Picks from `(batch_size, sequence_length, hidden_size)` at `(batch_size, num_blocks, block_length)`."""
         places = indices.flatten(1)[..., None].expand(-1, -1, states.shape[-1])
         return states.gather(1, places).view(*indices.shape, -1)
 
@@ -275,7 +275,7 @@ class PredRecForPreTraining(PreTrainedModel):
         return attention_masks(self.encoder.config, attention_mask, self.encoder.dtype)
 
     def _logits(self, states: Tensor, labels: Tensor, label_indices: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Returns logits `(num_labelled, vocab_size)` and labels `(num_labelled,)`: the head runs on no other token."""
+        """Returns logits `(num_labelled, vocab_size)` and labels `(num_labelled,)`; the head sees no other token."""
         if label_indices is None:
             label_indices = labels.flatten().ne(-100).nonzero()[:, 0]
         logits = token_logits(self.masked_lm, states.flatten(0, 1)[label_indices])
@@ -284,7 +284,7 @@ class PredRecForPreTraining(PreTrainedModel):
     def _full_logits(
         self, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor, label_indices: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Does as `_logits` after a pass over the whole masked text; an architecture without a row runs its own head."""
+        """Does as `_logits` after a full pass over the masked text; an unlisted architecture runs its own head."""
         if encoder_spec(self.config.encoder_config) is None:
             logits = self.masked_lm(input_ids=input_ids, attention_mask=attention_mask).logits
             return logits.flatten(0, 1), labels.flatten()

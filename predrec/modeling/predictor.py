@@ -55,7 +55,7 @@ class PredRecPredictor(PredRecPreTrainedModel):
             context_states (`torch.FloatTensor` of shape `(batch_size, context_length, encoder_hidden_size)`):
                 The encoder's output on the visible context.
             context_indices, context_mask (`(batch_size, context_length)`, long and bool): Positions; real or padding.
-            target_indices, target_mask (`(batch_size, num_blocks, block_length)`, long and bool): The same, of targets.
+            target_indices, target_mask (`(batch_size, num_blocks, block_length)`, long and bool): Those of targets.
 
         Returns:
             `torch.FloatTensor` of shape `(batch_size, num_blocks, block_length, encoder_hidden_size)`.

@@ -11,6 +11,9 @@ from .geometry import effective_rank, uniformity
 
 logger = logging.get_logger(__name__)
 
+MIN_MONITORED = 4
+"""Fewest held-out rows that have a geometry; with fewer, a run has no monitor."""
+
 
 def text_spread(states: Tensor, mask: Tensor) -> Tensor:
     """Standard deviation, over texts, of the normalised state at the same position, averaged over all states.

@@ -18,7 +18,7 @@ from transformers.utils import logging
 from ..data_collators import DataCollatorForPreTraining
 from ..modeling import PredRecForPreTraining
 from .checkpoints import METRICS_FILE, committed_checkpoint, rotate
-from .collapse import CollapseMonitorCallback
+from .collapse import MIN_MONITORED, CollapseMonitorCallback
 from .ema import EMACallback, ScheduleCallback, ema_decay_at
 from .export import export_encoder
 from .metrics import FiniteGuard, MetricSums
@@ -83,7 +83,7 @@ class PredRecTrainer(Trainer):
         callbacks: list[TrainerCallback] = [ScheduleCallback(), EvaluateAtEndCallback()]
         if model.config.has_target_encoder:
             callbacks.append(EMACallback())
-        if self.eval_dataset is not None:
+        if self.eval_dataset is not None and len(self.eval_dataset) >= MIN_MONITORED:
             callbacks.append(CollapseMonitorCallback(self))
         for callback in callbacks:
             self.add_callback(callback)

@@ -133,6 +133,19 @@ def test_check_export_refuses_a_checkpoint_of_the_whole_model(tmp_path):
         check_export(tmp_path)
 
 
+@pytest.mark.parametrize(("missing", "refused"), [("encoder.layer.0.output.dense.bias", True), ("pooler.x", False)])
+def test_check_export_tells_trained_weights_from_added_ones(missing, refused, monkeypatch, tmp_path):
+    """`AutoModel` may miss what it adds itself, such as a pooler, and nothing else."""
+    export_encoder(pretraining_model("bert"), None, tmp_path)
+    info = {"missing_keys": {missing}, "unexpected_keys": set()}
+    monkeypatch.setattr(AutoModel, "from_pretrained", lambda *args, **kwargs: (None, info))
+    if refused:
+        with pytest.raises(RuntimeError, match=f"missing in the encoder.*{missing}"):
+            check_export(tmp_path)
+    else:
+        check_export(tmp_path)
+
+
 def test_check_export_restores_the_log_level(tmp_path):
     export_encoder(pretraining_model(), None, tmp_path)
     before = logging.get_verbosity()
