@@ -9,6 +9,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from ..errors import UserError
 from ..modeling.configuration_pretraining import (
     JepaLoss,
+    LossSchedule,
     LossWeighting,
     MlmView,
     Objective,
@@ -88,6 +89,7 @@ class ModelArguments:
     jepa_loss: JepaLoss = field(default="cosine", metadata={"help": "Distance of predicted and target latents."})
     jepa_temperature: float = field(default=0.1, metadata={"help": "Temperature of infonce."})
     loss_weighting: LossWeighting = field(default="learned", metadata={"help": "How lambda is chosen."})
+    loss_schedule: LossSchedule = field(default="linear", metadata={"help": "Shape of a schedule of lambda."})
     loss_lambda: float = field(default=0.5, metadata={"help": "Weight of the JEPA loss, or its start value."})
     loss_lambda_end: float = field(default=0.5, metadata={"help": "Lambda at the end of a schedule."})
     target_layers: str = field(

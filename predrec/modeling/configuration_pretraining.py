@@ -10,7 +10,8 @@ from .configuration_predrec import PredRecConfig
 
 Objective = Literal["hybrid", "mlm", "jepa"]
 JepaLoss = Literal["cosine", "smooth_l1", "mse", "vicreg", "barlow_twins", "infonce", "sigreg"]
-LossWeighting = Literal["learned", "fixed", "linear", "cosine", "uncertainty"]
+LossWeighting = Literal["learned", "fixed", "schedule", "uncertainty"]
+LossSchedule = Literal["linear", "cosine"]
 MlmView = Literal["full", "context"]
 
 
@@ -36,10 +37,11 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         jepa_temperature (`float`, defaults to 0.1): Temperature of `"infonce"`.
         loss_weighting (`str`, defaults to `"learned"`):
             How lambda in `lambda * jepa_loss + (1 - lambda) * mlm_loss` is chosen: `"learned"` (the paper: the
-            sigmoid of a trained scalar), `"fixed"`, `"linear"` or `"cosine"` (from `loss_lambda` to
-            `loss_lambda_end` over training), `"uncertainty"` (Kendall et al., 2018: two trained log-variances).
+            sigmoid of a trained scalar), `"fixed"`, `"schedule"` (from `loss_lambda` to `loss_lambda_end` over
+            training), `"uncertainty"` (Kendall et al., 2018: two trained log-variances).
+        loss_schedule (`"linear"` or `"cosine"`, defaults to `"linear"`): Shape of the schedule.
         loss_lambda (`float`, defaults to 0.5): Lambda, or its start value.
-        loss_lambda_end (`float`, defaults to 0.5): Lambda at the end of a `"linear"` or `"cosine"` schedule.
+        loss_lambda_end (`float`, defaults to 0.5): Lambda at the end of a schedule.
         target_layers (`"output"` or `int`, defaults to `"output"`):
             The final output of the target encoder, normalised (the paper), or the mean of its top blocks, each
             normalised (data2vec).
@@ -72,6 +74,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     jepa_loss: JepaLoss = "cosine"
     jepa_temperature: float = 0.1
     loss_weighting: LossWeighting = "learned"
+    loss_schedule: LossSchedule = "linear"
     loss_lambda: float = 0.5
     loss_lambda_end: float = 0.5
     target_layers: str | int = "output"

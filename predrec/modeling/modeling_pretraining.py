@@ -139,6 +139,24 @@ class PredRecForPreTraining(PreTrainedModel):
     def get_output_embeddings(self) -> nn.Module | None:
         return self.masked_lm.get_output_embeddings()
 
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Module:
+        """Resizes the vocabulary of both encoders, the head and every configuration; arguments as in transformers.
+
+        New rows are drawn at random, so the target encoder gets copies of the context encoder's.
+        """
+        before = self.config.encoder_config.vocab_size
+        resized = self.masked_lm.resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        parts = [self.masked_lm, self.encoder]
+        if self.target_encoder is not None:
+            parts.append(self.target_encoder)
+            target = self.target_encoder.resize_token_embeddings(new_num_tokens, *args, **kwargs)
+            with torch.no_grad():
+                target.weight[before:] = resized.weight[before:]
+            self._freeze_unused()
+        for config in [self.config.encoder_config, *(part.config for part in parts)]:
+            config.vocab_size = resized.num_embeddings
+        return resized
+
     def train(self, mode: bool = True) -> "PredRecForPreTraining":
         """Sets training mode everywhere but in the target encoder, which never drops anything out.
 
@@ -202,12 +220,12 @@ class PredRecForPreTraining(PreTrainedModel):
         start, end, progress = self.config.loss_lambda, self.config.loss_lambda_end, self.training_progress
         if weighting == "learned":
             jepa = self.loss_logit.sigmoid()
-        elif weighting == "linear":
-            jepa = start + (end - start) * progress
-        elif weighting == "cosine":
-            jepa = end + (start - end) * (1 + torch.cos(math.pi * progress)) / 2
-        else:
+        elif weighting == "fixed":
             jepa = zero + start
+        elif self.config.loss_schedule == "linear":
+            jepa = start + (end - start) * progress
+        else:
+            jepa = end + (start - end) * (1 + torch.cos(math.pi * progress)) / 2
         return jepa, 1 - jepa, zero
 
     def count_tokens(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -97,16 +97,16 @@ def test_model_arguments_leave_unknown_defaults_out():
 
 @pytest.mark.parametrize("as_text", [False, True])
 def test_model_arguments_take_further_encoder_fields(as_text):
-    further = {"classifier_dropout": 0.1}
+    further = {"head_layer_norm_eps": 0.1}
     arguments = ModelArguments(**TINY, encoder_config=json.dumps(further) if as_text else further)
     assert arguments.encoder_config == further
-    assert arguments.new_encoder_config().classifier_dropout == 0.1
+    assert arguments.new_encoder_config().head_layer_norm_eps == 0.1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"encoder_config": "{classifier_dropout"}, r"`encoder_config` is not JSON"),
+        ({"encoder_config": "{head_layer_norm_eps"}, r"`encoder_config` is not JSON"),
         ({"encoder_config": "[1]"}, r"`encoder_config` must be a mapping"),
         ({"encoder_config": [1]}, r"`encoder_config` must be a mapping"),
         ({"encoder_config": {"model_type": "bert"}}, r"`encoder_config` must not hold `model_type`"),
@@ -118,7 +118,7 @@ def test_model_arguments_take_further_encoder_fields(as_text):
         ({"model_type": "bert", "rotary_base": 10.0}, r"`rotary_base` is not a field of BertConfig"),
         ({"init_from": "name", "hidden_size": 32}, r"`init_from` brings its own encoder: drop `hidden_size`"),
         (
-            {"init_from": "name", "scale_embeddings": False, "encoder_config": {"classifier_dropout": 0.1}},
+            {"init_from": "name", "scale_embeddings": False, "encoder_config": {"head_layer_norm_eps": 0.1}},
             r"drop `scale_embeddings`, `encoder_config`",
         ),
         ({"hidden_size": 30}, r"`hidden_size` \(30\) is not a multiple of `num_attention_heads` \(8\)"),

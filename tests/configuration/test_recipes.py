@@ -67,8 +67,8 @@ def test_parse_recipe_reads_values(line, expected):
 
 
 def test_parse_recipe_reads_mappings():
-    recipe = "encoder_config:\n  classifier_dropout: 1e-1\n  hidden_act: relu\n  scale_embeddings: true\n"
-    expected = {"classifier_dropout": 0.1, "hidden_act": "relu", "scale_embeddings": True}
+    recipe = "encoder_config:\n  head_layer_norm_eps: 1e-1\n  hidden_act: relu\n  scale_embeddings: true\n"
+    expected = {"head_layer_norm_eps": 0.1, "hidden_act": "relu", "scale_embeddings": True}
     assert value_of("encoder_config", recipe) == expected
 
 
@@ -110,7 +110,7 @@ def test_parse_recipe_returns_one_instance_per_dataclass():
         ("packing", "packing: false", ["--packing"], True),
         ("bf16", "bf16: true", ["--bf16", "false"], False),
         ("bf16", "", ["--bf16"], True),
-        ("encoder_config", "", ["--encoder_config", '{"classifier_dropout": 0.1}'], {"classifier_dropout": 0.1}),
+        ("encoder_config", "", ["--encoder_config", '{"head_layer_norm_eps": 0.1}'], {"head_layer_norm_eps": 0.1}),
     ],
 )
 def test_parse_recipe_lets_the_command_line_win(name, recipe, argv, expected):
@@ -191,7 +191,7 @@ def test_parse_recipe_returns_what_was_given():
         "",
         "learning_rate: 5e-5\neval_strategy: no\nsave_strategy: no\n",
         "train_file: [a.txt, b.txt]\ntokenizer_name: null\ncontext_scale: [0.6, 0.8]\n",
-        "encoder_config: {classifier_dropout: 1e-1, hidden_act: relu}\n",
+        "encoder_config: {head_layer_norm_eps: 1e-1, hidden_act: relu}\n",
         "packing: false\nbf16: true\ntext_column: '007'\ndataset_name: 'null-ish'\n",
         "tokenizer_name: über/größe\nlr_scheduler_kwargs: {num_cycles: 0.5}\nreport_to: none\n",
     ],

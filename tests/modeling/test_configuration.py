@@ -141,7 +141,7 @@ def test_pretraining_config_refuses_unknown_choices(fields):
         pretraining_config(**fields)
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "linear", "cosine"])
+@pytest.mark.parametrize("weighting", ["fixed", "schedule"])
 @pytest.mark.parametrize("loss_lambda", [0.0, 1.0])
 def test_pretraining_config_lets_given_weights_reach_the_ends(weighting, loss_lambda):
     assert pretraining_config(loss_weighting=weighting, loss_lambda=loss_lambda).loss_lambda == loss_lambda
@@ -219,7 +219,8 @@ def loss_after_an_update(batch, **fields) -> float:
         ({"jepa_loss": "infonce"}, {"jepa_temperature": 0.5}),
         ({}, {"loss_weighting": "uncertainty"}),
         ({}, {"loss_lambda": 0.2}),
-        ({"loss_weighting": "linear"}, {"loss_lambda_end": 0.9}),
+        ({"loss_weighting": "schedule"}, {"loss_lambda_end": 0.9}),
+        ({"loss_weighting": "schedule", "loss_lambda_end": 0.9}, {"loss_schedule": "cosine"}),
         ({}, {"target_layers": 2}),
         ({}, {"center_targets": True}),
         ({"center_targets": True}, {"center_decay": 0.1}),

@@ -336,16 +336,17 @@ def test_learned_weight_has_the_gradient_of_the_specification(batch):
 
 
 @pytest.mark.parametrize(
-    ("weighting", "formula"),
+    ("weighting", "shape", "formula"),
     [
-        ("fixed", lambda progress: 0.2),
-        ("linear", lambda progress: 0.2 + 0.6 * progress),
-        ("cosine", lambda progress: 0.8 - 0.6 * (1 + math.cos(math.pi * progress)) / 2),
+        ("fixed", "linear", lambda progress: 0.2),
+        ("schedule", "linear", lambda progress: 0.2 + 0.6 * progress),
+        ("schedule", "cosine", lambda progress: 0.8 - 0.6 * (1 + math.cos(math.pi * progress)) / 2),
     ],
 )
 @pytest.mark.parametrize("progress", [0.0, 0.25, 0.5, 1.0])
-def test_scheduled_weight_follows_its_formula(weighting, formula, progress):
-    model = pretraining_model(loss_weighting=weighting, loss_lambda=0.2, loss_lambda_end=0.8)
+def test_scheduled_weight_follows_its_formula(weighting, shape, formula, progress):
+    fields = {"loss_weighting": weighting, "loss_schedule": shape}
+    model = pretraining_model(**fields, loss_lambda=0.2, loss_lambda_end=0.8)
     model.training_progress.fill_(progress)
     jepa, mlm, addend = (value.item() for value in model.loss_weights())
     torch.testing.assert_close((jepa, mlm, addend), (formula(progress), 1 - formula(progress), 0.0), **CLOSE)
@@ -369,7 +370,7 @@ def test_uncertainty_gradient_is_one_minus_the_weighted_loss(batch):
     torch.testing.assert_close(model.loss_log_variances.grad, expected, **CLOSE)
 
 
-@pytest.mark.parametrize("weighting", ["learned", "fixed", "linear", "cosine", "uncertainty"])
+@pytest.mark.parametrize("weighting", ["learned", "fixed", "schedule", "uncertainty"])
 def test_loss_lambda_is_the_start_of_every_weighting(batch, weighting):
     output = pretraining_model(loss_weighting=weighting, loss_lambda=0.3, loss_lambda_end=0.9)(**batch)
     torch.testing.assert_close(output.loss_lambda.item(), 0.3, **CLOSE)
@@ -574,7 +575,7 @@ def test_activation_checkpointing_gives_the_same_gradients(batch):
     [
         {},
         {"encoder": {"position_embedding_type": "rotary"}, "predictor_position_embedding_type": "rotary"},
-        {"center_targets": True, "loss_weighting": "linear", "jepa_loss": "infonce"},
+        {"center_targets": True, "loss_weighting": "schedule", "jepa_loss": "infonce"},
         {"objective": "mlm"},
     ],
     ids=str,
@@ -763,3 +764,18 @@ def test_pretraining_config_is_what_the_model_saves(tmp_path):
     PredRecForPreTraining(config).save_pretrained(tmp_path)
     loaded = type(config).from_pretrained(tmp_path)
     assert (loaded.jepa_loss, loaded.encoder_config.hidden_size) == ("mse", HIDDEN_SIZE)
+
+
+@pytest.mark.parametrize("model_type", ["predrec", "bert", "modernbert"])
+def test_resized_vocabulary_is_that_of_every_part(tmp_path, batch, model_type):
+    model = drift(pretraining_model(model_type))
+    before = model.target_encoder.get_input_embeddings().weight.clone()
+    model.resize_token_embeddings(len(before) + 3)
+    rows = model.target_encoder.get_input_embeddings().weight
+    assert torch.equal(rows[: len(before)], before)
+    assert torch.equal(rows[len(before) :], model.get_input_embeddings().weight[len(before) :])
+    assert not rows.requires_grad
+    model.save_pretrained(tmp_path)
+    loaded = PredRecForPreTraining.from_pretrained(tmp_path)
+    assert loaded.config.encoder_config.vocab_size == len(before) + 3
+    assert torch.equal(loaded.eval()(**batch).loss, model.eval()(**batch).loss)

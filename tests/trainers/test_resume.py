@@ -71,7 +71,7 @@ def compare(tmp_path, stop, **overrides):
         (7, 0, False, {"objective": "mlm"}),
         (9, 0, False, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}),
         (8, 0, False, {"jepa_loss": "sigreg"}),
-        (8, 0, False, {"center_targets": True, "loss_weighting": "cosine", "loss_lambda_end": 0.1}),
+        (8, 0, False, {"center_targets": True, "loss_weighting": "schedule", "loss_lambda_end": 0.1}),
         (10, 0, False, {"eval_strategy": "steps", "eval_steps": 4, "save_steps": 4}),
     ],
     ids=str,

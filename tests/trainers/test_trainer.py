@@ -154,11 +154,14 @@ def test_ema_skips_an_update_that_the_scaler_skipped(tmp_path):
     assert all(map(torch.equal, trainer.model.target_encoder.parameters(), before))
 
 
-@pytest.mark.parametrize(("weighting", "middle"), [("linear", 0.5), ("cosine", 0.5)])
-def test_scheduled_lambda_reaches_the_log(flat, weighting, middle):
-    lambdas = logged(flat(loss_weighting=weighting, loss_lambda=0.9, loss_lambda_end=0.1, max_steps=4), "loss_lambda")
+@pytest.mark.parametrize(("shape", "middle"), [("linear", 0.5), ("cosine", 0.5)])
+def test_scheduled_lambda_reaches_the_log(flat, shape, middle):
+    lambdas = logged(
+        flat(loss_weighting="schedule", loss_schedule=shape, loss_lambda=0.9, loss_lambda_end=0.1, max_steps=4),
+        "loss_lambda",
+    )
     shares = [step / 4 for step in range(4)]
-    curve = {"linear": lambda s: 0.9 - 0.8 * s, "cosine": lambda s: 0.1 + 0.4 * (1 + math.cos(math.pi * s))}[weighting]
+    curve = {"linear": lambda s: 0.9 - 0.8 * s, "cosine": lambda s: 0.1 + 0.4 * (1 + math.cos(math.pi * s))}[shape]
     assert lambdas == pytest.approx([curve(share) for share in shares], abs=1e-6)
     assert lambdas[2] == pytest.approx(middle, abs=1e-6)
 
