@@ -183,11 +183,13 @@ class PredRecTrainer(Trainer):
     # Evaluation
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        """Batches whose labels are those of the full view; processes get no row twice to come out even."""
         collator, self.data_collator = self.data_collator, self.eval_collator
+        even, self.accelerator.even_batches = self.accelerator.even_batches, False
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.data_collator = collator
+            self.data_collator, self.accelerator.even_batches = collator, even
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         # Some losses draw random directions: evaluating, the monitor included, must not change what training draws.
