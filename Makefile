@@ -4,7 +4,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 # The launcher's defaults, spelled out so that it does not warn about them.
-LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
 .DEFAULT_GOAL := help
 .PHONY: help install pretrain test test-fast quality format build clean
@@ -24,7 +24,7 @@ pretrain: install  ## Pre-train a small encoder on Python's documentation (ARGS=
 	$(LAUNCH) scripts/pretrain.py recipes/quickstart.yaml $(ARGS)
 
 test: install  ## Run the whole test suite, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 test-fast: install  ## Run the tests that start no processes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -1,16 +1,18 @@
 """Pre-train a text encoder from a recipe: `accelerate launch scripts/pretrain.py recipes/quickstart.yaml`."""
 
 import os
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase, set_seed
-from transformers.trainer_utils import IntervalStrategy
+from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase, set_seed
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..configuration import DataArguments, ModelArguments, parse_recipe, write_recipe
 from ..configuration.recipes import RecipeParser
@@ -31,7 +33,7 @@ from ..errors import UserError
 from ..modeling import PredRecForPreTraining
 from ..modeling.encoders import ENCODERS
 from ..trainers import NonFiniteLossError, PredRecTrainer, PredRecTrainingArguments
-from ..trainers.checkpoints import check_recipe, resume_point
+from ..trainers.checkpoints import check_data, check_recipe, checkpoints_in, resume_point
 from ..trainers.curves import plot_training_curves
 from ..trainers.interrupt import InterruptCallback
 
@@ -57,6 +59,12 @@ def check_together(data: DataArguments, model: ModelArguments, training: PredRec
     """Refuses, before anything is loaded, combinations that no single group of arguments can see."""
     if not (data.tokenizer_name or data.train_tokenizer or model.init_from):
         raise UserError("`tokenizer_name` is missing: give a Hub id or a directory, or pass `--train_tokenizer`.")
+    if data.vocab_size and not data.train_tokenizer:
+        raise UserError("`vocab_size` sizes a trained tokenizer: add `--train_tokenizer`, or drop it.")
+    if training.collapse_action != "warn" and training.eval_strategy == IntervalStrategy.NO:
+        raise UserError(
+            f"`collapse_action={training.collapse_action}` needs evaluations: set `eval_strategy` to steps or epoch."
+        )
     if data.train_tokenizer and model.init_from:
         raise UserError("`train_tokenizer` would not fit the vocabulary of `init_from`: drop one of them.")
     if data.streaming and training.max_steps < 1:
@@ -67,6 +75,8 @@ def check_together(data: DataArguments, model: ModelArguments, training: PredRec
         raise UserError("`collapse_action=switch` needs `objective=hybrid`: there is no other loss to go on with.")
     if model.objective == "jepa":
         # Its masked-LM head is untrained and its own loss is not comparable over time: the last step is the result.
+        if training.save_strategy == SaveStrategy.BEST:
+            raise UserError("`save_strategy=best` needs a masked-LM loss, which `objective=jepa` does not train.")
         training.metric_for_best_model = None
 
 
@@ -85,25 +95,38 @@ def pretrain(
         check_recipe(checkpoint, recipe, {name: parser.get_default(name) for name in parser.field_names})
     started = time.perf_counter()
     set_num_threads(training)
+    encoder_config = model_arguments.loaded_encoder_config() if model_arguments.init_from else None
     set_seed(training.seed)
     with training.main_process_first(desc="preparing data"):
         corpus = load_data(data, training.seed)
         tokenizer = prepare_tokenizer(data, model_arguments, corpus, checkpoint)
         train_rows, eval_rows = prepare_rows(data, corpus, tokenizer)
-    model = build_model(model_arguments, data, tokenizer)
+    fingerprint = train_rows.fingerprint() if isinstance(train_rows, TokenRows) else None
+    if checkpoint is not None and not training.ignore_recipe_mismatch:
+        check_data(checkpoint, fingerprint)
+    if isinstance(train_rows, TokenRows) and training.dataloader_drop_last:
+        together = training.per_device_train_batch_size * training.world_size
+        if len(train_rows) < together:
+            raise UserError(
+                f"`dataloader_drop_last` drops all there is: {len(train_rows)} rows do not fill a batch of {together}."
+            )
     facts = describe(corpus, train_rows, eval_rows, tokenizer)
     interrupt = InterruptCallback()
-    trainer = PredRecTrainer(
-        model=model,
-        args=training,
-        data_collator=build_collator(data, model_arguments, training, tokenizer),
-        train_dataset=train_rows,
-        eval_dataset=None if training.eval_strategy == IntervalStrategy.NO else eval_rows,
-        processing_class=tokenizer,
-        callbacks=[interrupt],
-        recipe=recipe,
-        card_facts=facts,
-    )
+    # What goes wrong from here on is a combination of arguments, or a library that one of them needs.
+    with refused_as_user_error():
+        model = build_model(model_arguments, data, tokenizer, encoder_config)
+        trainer = PredRecTrainer(
+            model=model,
+            args=training,
+            data_collator=build_collator(data, model_arguments, training, tokenizer),
+            train_dataset=train_rows,
+            eval_dataset=None if training.eval_strategy == IntervalStrategy.NO else eval_rows,
+            processing_class=tokenizer,
+            callbacks=[interrupt],
+            recipe=recipe,
+            card_facts=facts,
+            data_fingerprint=fingerprint,
+        )
     if trainer.is_world_process_zero():
         for name, value in (facts | {"model": _size(model), "threads": str(torch.get_num_threads())}).items():
             print(f"{name}: {value}", flush=True)
@@ -111,13 +134,24 @@ def pretrain(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupt.signal_number is not None:
         if trainer.is_world_process_zero():
-            again = _command(argv, "--resume_from_checkpoint true")
-            print(f"stopped at step {trainer.state.global_step}; go on with: {again}")
+            again = _command(argv, "--resume_from_checkpoint", "true")
+            print(f"stopped at step {trainer.state.global_step}; go on with:\n  {again}")
         return 128 + interrupt.signal_number
     finish(trainer, recipe)
     if trainer.is_world_process_zero():
-        print(_farewell(training.output_dir, argv, time.perf_counter() - started))
+        print(_farewell(trainer, argv, time.perf_counter() - started))
     return 0
+
+
+@contextmanager
+def refused_as_user_error() -> Iterator[None]:
+    """Turns what libraries raise for arguments they cannot follow into a [`UserError`] with their own words."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, RuntimeError, ImportError, KeyError, OSError) as error:
+        raise UserError(f"The model or the trainer refuses these arguments: {error}") from error
 
 
 def set_num_threads(training: PredRecTrainingArguments) -> None:
@@ -166,13 +200,14 @@ def prepare_rows(
 
 
 def build_model(
-    arguments: ModelArguments, data: DataArguments, tokenizer: PreTrainedTokenizerBase
+    arguments: ModelArguments,
+    data: DataArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    encoder_config: PreTrainedConfig | None = None,
 ) -> PredRecForPreTraining:
-    """Builds the pre-training model around a new encoder, or one that was trained before."""
+    """Builds the pre-training model around a new encoder or, given the configuration of `init_from`, a trained one."""
     length = data.max_seq_length
-    if arguments.init_from:
-        encoder_config = arguments.loaded_encoder_config()
-    else:
+    if encoder_config is None:
         special = {
             "pad_token_id": tokenizer.pad_token_id,
             "cls_token_id": tokenizer.cls_token_id,
@@ -189,10 +224,7 @@ def build_model(
             vocab_size=len(tokenizer), max_position_embeddings=longest, **special
         )
     _check_fit(encoder_config, tokenizer, length, arguments)
-    try:
-        model = PredRecForPreTraining(arguments.pretraining_config(encoder_config))
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    model = PredRecForPreTraining(arguments.pretraining_config(encoder_config))
     if arguments.init_from:
         try:
             trained = AutoModelForMaskedLM.from_pretrained(arguments.init_from, dtype=torch.float32)
@@ -209,6 +241,14 @@ def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, length: int, arg
             f"The tokenizer has {len(tokenizer)} tokens but the encoder of {source} has {config.vocab_size}: "
             "vocabulary and tokenizer disagree. Use the tokenizer that belongs to the encoder."
         )
+    if arguments.init_from:
+        for name in ("pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id"):
+            of_config, of_tokenizer = getattr(config, name, None), getattr(tokenizer, name)
+            if of_config is not None and of_config != of_tokenizer:
+                raise UserError(
+                    f"`tokenizer_name`: the tokenizer's `{name}` is {of_tokenizer}, but that of {source} is "
+                    f"{of_config}: use the tokenizer that belongs to the encoder."
+                )
     spec = ENCODERS.get(config.model_type)
     offset = config.pad_token_id + 1 if spec is not None and spec.padded_positions else 0
     longest = getattr(config, "max_position_embeddings", length) - offset
@@ -287,23 +327,37 @@ def _size(model: PredRecForPreTraining) -> str:
 
 
 def _command(argv: Sequence[str], *more: str) -> str:
-    return " ".join(["accelerate launch scripts/pretrain.py", *argv, *more])
+    """Returns the command line to type: this one, without secrets, and `more`."""
+    words = [word for word in argv if not word.startswith("--hub_token=")]
+    if "--hub_token" in words:
+        position = words.index("--hub_token")
+        del words[position : position + 2]
+    return f"{_bin()}accelerate launch scripts/pretrain.py {shlex.join([*words, *more])}"
 
 
-def _farewell(output_dir: str, argv: Sequence[str], seconds: float) -> str:
+def _bin() -> str:
+    """Returns the folder to type before a command of an environment that is not activated."""
+    if sys.prefix == sys.base_prefix or os.environ.get("VIRTUAL_ENV") == sys.prefix:
+        return ""
+    return os.path.relpath(Path(sys.executable).parent) + os.sep
+
+
+def _farewell(trainer: PredRecTrainer, argv: Sequence[str], seconds: float) -> str:
+    output_dir = trainer.args.output_dir
     recipe = argv[0] if argv and not argv[0].startswith("-") else "recipes/quickstart.yaml"
-    fill = f"pipeline('fill-mask', '{output_dir}')('return the [MASK] of the list')"
+    mask = trainer.processing_class.mask_token
+    fill = f"pipeline('fill-mask', '{output_dir}')('return the {mask} of the list')"
+    checkpoints = f"\n{output_dir}/checkpoint-*/  best and last step, to resume from"
     return f"""
 trained in {seconds:.0f} s
 
 {output_dir}/            the trained encoder, its tokenizer and README.md
-{output_dir}/training_curves.png
-{output_dir}/checkpoint-*/  best and last step, to resume from
+{output_dir}/training_curves.png{checkpoints if checkpoints_in(output_dir) else ""}
 
 next:
-  python -c "import predrec; from transformers import pipeline; print({fill})"
-  accelerate launch scripts/pretrain.py {recipe} --objective mlm --output_dir {output_dir}-mlm
-  accelerate launch scripts/pretrain.py {recipe} --train_file my_text.txt --output_dir outputs/mine
+  {_bin()}python -c "import predrec; from transformers import pipeline; print({fill})"
+  {_command([recipe, "--objective", "mlm", "--output_dir", f"{output_dir}-mlm"])}
+  {_command([recipe, "--train_file", "my_text.txt", "--output_dir", "outputs/mine"])}
 """
 
 

@@ -25,7 +25,9 @@ class DataArguments:
     sample_by: Literal["line", "paragraph", "document"] = field(
         default="line", metadata={"help": "What counts as a document in a txt file."}
     )
-    streaming: bool = field(default=False, metadata={"help": "Read while training; needs `max_steps`."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Read while training, in order, unshuffled; needs `max_steps`."}
+    )
     validation_share: float = field(
         default=0.02, metadata={"help": "Share of documents held out when there is no validation data."}
     )
@@ -33,7 +35,7 @@ class DataArguments:
     tokenizer_name: str | None = field(default=None, metadata={"help": "Tokenizer: Hub id or directory."})
     train_tokenizer: bool = field(default=False, metadata={"help": "Train a WordPiece tokenizer on the corpus."})
     vocab_size: int | None = field(
-        default=None, metadata={"help": "Most tokens of a trained tokenizer (30522 when absent)."}
+        default=None, metadata={"help": "Tokens of a trained tokenizer at most, but all characters (30522 if absent)."}
     )
     max_seq_length: int = field(default=512, metadata={"help": "Tokens in a row."})
     packing: bool = field(
@@ -60,7 +62,7 @@ class DataArguments:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1].")
         if self.mlm_probability == 0:
-            raise ValueError("`mlm_probability` is 0: nothing would be reconstructed. Use `--objective jepa` instead.")
+            raise ValueError("`mlm_probability` is 0: nothing would be reconstructed; it must be positive.")
         if self.mask_replace_prob + self.random_replace_prob > 1:
             raise ValueError(
                 f"`mask_replace_prob` ({self.mask_replace_prob}) and `random_replace_prob` "

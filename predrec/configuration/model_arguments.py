@@ -4,7 +4,9 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+import torch
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from ..errors import UserError
 from ..modeling.configuration_pretraining import (
@@ -123,7 +125,12 @@ class ModelArguments:
                 )
         # Wrong combinations of objective and predictor are found now, with a stand-in for the vocabulary.
         if self.init_from is None:
-            self.pretraining_config(self.new_encoder_config(vocab_size=128))
+            if self.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES and self.model_type != "predrec":
+                raise ValueError(f"`model_type` is {self.model_type!r}, which transformers has no masked-LM model of.")
+            try:
+                self.pretraining_config(self.new_encoder_config(vocab_size=128))
+            except (AttributeError, TypeError) as error:
+                raise ValueError(f"`model_type={self.model_type}` cannot be the encoder: {error}") from error
 
     def new_encoder_config(self, **defaults: Any) -> PreTrainedConfig:
         """Builds the encoder's configuration.
@@ -153,9 +160,17 @@ class ModelArguments:
             UserError: If there is none.
         """
         try:
-            return AutoConfig.from_pretrained(self.init_from)
+            config = AutoConfig.from_pretrained(self.init_from)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"`init_from`: cannot load a configuration from {self.init_from!r}: {error}") from error
+        if isinstance(config, PredRecPreTrainingConfig):
+            raise UserError(
+                f"`init_from`: {self.init_from!r} is a training checkpoint: give the directory of a finished run, or "
+                "go on with `resume_from_checkpoint`."
+            )
+        # Half-precision weights are trained in float32, under autocast: the target encoder would stall otherwise.
+        config.dtype = torch.float32
+        return config
 
     def pretraining_config(self, encoder_config: PreTrainedConfig) -> PredRecPreTrainingConfig:
         """Builds the configuration of the whole pre-training model around an encoder's."""

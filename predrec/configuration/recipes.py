@@ -31,6 +31,10 @@ REPLACING = {
 }
 
 
+NOT_OF_THE_RUN = {"hub_token", "push_to_hub_token", "resume_from_checkpoint", "ignore_recipe_mismatch"}
+"""Arguments of a call that do not describe the run: kept out of the resolved recipe, which is published."""
+
+
 class RecipeParser(HfArgumentParser):
     """An `HfArgumentParser` that never guesses an abbreviation and raises [`UserError`] instead of exiting."""
 
@@ -38,7 +42,8 @@ class RecipeParser(HfArgumentParser):
         super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(message[:1].upper() + message[1:])
+        hint = " A recipe comes first, before any argument." if ".yaml" in message else ""
+        raise UserError(message[:1].upper() + message[1:] + hint)
 
     @property
     def field_names(self) -> list[str]:
@@ -89,7 +94,8 @@ def parse_recipe(argv: Sequence[str], dataclass_types: Sequence[type]) -> tuple[
         dataclass_types (`Sequence[type]`): Argument dataclasses, which check their values on construction.
 
     Returns:
-        One instance per dataclass, and the resolved recipe: every argument that was given, with its final value.
+        One instance per dataclass, and the resolved recipe: every argument that was given and describes the run, with
+        its final value. Secrets are not in it.
 
     Raises:
         UserError: With the nearest valid name for an unknown one, and for a wrong type or an impossible value.
@@ -113,7 +119,8 @@ def parse_recipe(argv: Sequence[str], dataclass_types: Sequence[type]) -> tuple[
         raise
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise UserError(" ".join(str(error).split())) from error
-    return list(arguments), {name: values[name] for name in parser.field_names if name in {*recipe, *given}}
+    kept = {*recipe, *given} - NOT_OF_THE_RUN
+    return list(arguments), {name: values[name] for name in parser.field_names if name in kept}
 
 
 def _option_name(word: str, known: Sequence[str]) -> str:

@@ -37,6 +37,7 @@ class DataCollatorForPreTraining:
         pad_to_multiple_of (`int`, defaults to 64): Padded rows are filled up to a multiple of this, so that few
             different shapes occur.
         max_seq_length (`int`, *optional*): Padding never makes a row longer than this.
+        fixed_epoch (`int`, *optional*): Draw the masks of this epoch whatever the examples say, as evaluation does.
 
     Example:
 
@@ -66,6 +67,7 @@ class DataCollatorForPreTraining:
     label_view: str = "full"
     pad_to_multiple_of: int = 64
     max_seq_length: int | None = None
+    fixed_epoch: int | None = None
     _special: np.ndarray = field(init=False, repr=False)
     _ordinary_ids: np.ndarray = field(init=False, repr=False)
     _word_starts: np.ndarray | None = field(init=False, repr=False, default=None)
@@ -80,7 +82,7 @@ class DataCollatorForPreTraining:
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         example_ids = np.array([feature["example_ids"] for feature in features], dtype=np.int64)
-        epochs = [int(feature["epoch"]) for feature in features]
+        epochs = [int(feature["epoch"] if self.fixed_epoch is None else self.fixed_epoch) for feature in features]
         original, lengths = self._pad([feature["input_ids"] for feature in features])
         block_uniforms, token_uniforms = self._draw(epochs, example_ids, lengths, original.shape[1])
 

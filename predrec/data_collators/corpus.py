@@ -12,7 +12,7 @@ from ..errors import UserError
 from .python_docs import python_documents
 
 FORMATS = {".txt": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
+COMPRESSIONS = {".gz", ".bz2", ".xz"}
 
 
 @dataclass
@@ -86,6 +86,10 @@ def load_corpus(
 def _load_files(field: str, patterns: Sequence[str], text_column: str, sample_by: str, streaming: bool):
     paths = [path for pattern in patterns for path in (sorted(glob.glob(pattern, recursive=True)) or [pattern])]
     missing = [path for path in paths if not Path(path).is_file()]
+    if missing and Path(missing[0]).is_dir():
+        raise UserError(
+            f"`{field}`: {missing[0]!r} is a directory: give files, or a glob such as '{missing[0]}/*.txt'."
+        )
     if missing:
         raise UserError(f"`{field}`: {missing[0]!r} does not exist (working directory: {Path.cwd().name}/).")
     formats = {_format(field, path) for path in paths}
@@ -98,7 +102,7 @@ def _load_files(field: str, patterns: Sequence[str], text_column: str, sample_by
             kind, data_files={"train": paths}, split="train", streaming=streaming, **options
         )
         return _text_only(loaded, "text" if kind == "text" else text_column, field)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"`{field}`: cannot read {paths[0]!r} as {kind}: {_root(error)}") from error
@@ -117,7 +121,7 @@ def _format(field: str, path: str) -> str:
 def _load_from_hub(name: str, config_name: str | None, text_column: str, streaming: bool):
     try:
         splits = datasets.load_dataset(name, config_name, streaming=streaming)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"`dataset_name`: cannot load {name!r}: {_root(error)}. Check the id, `dataset_config_name` and the "
             "network, or give local files with `train_file`."

@@ -77,13 +77,16 @@ def encoder_spec(config: PreTrainedConfig) -> EncoderSpec | None:
     return spec
 
 
-def check_encoder(config: PreTrainedConfig, attn_implementation: str | None) -> None:
+def check_encoder(config: PreTrainedConfig, attn_implementation: str | None, mlm_view: str = "full") -> None:
     """Refuses what would compute something else than the masked full pass.
 
     Raises:
-        ValueError: If windowed attention is asked of a kernel that measures the window in the gathered row.
+        ValueError: If windowed attention is asked of a kernel that measures the window in the gathered row, or the
+            context view of an architecture whose head is not in the table.
     """
     spec = ENCODERS.get(config.model_type)
+    if spec is None and mlm_view == "context":
+        raise ValueError(f"`mlm_view=context` needs the head of `{config.model_type}`, which predrec does not know.")
     if spec is not None and spec.windowed and attn_implementation not in (None, "sdpa", "eager"):
         raise ValueError(
             f"`attn_implementation={attn_implementation}` measures {config.model_type}'s attention window in the "
@@ -159,7 +162,10 @@ def encode_context(
     if spec is None or not spec.gathers(config):
         # Padding points at some hidden token of the row: it adds nothing there, and takes nothing from the others.
         visible = torch.zeros_like(input_ids).scatter_add(1, context_indices, context_mask.long()).clamp(max=1)
-        states = encoder(input_ids=input_ids, attention_mask=visible)[0]
+        # Not every architecture keeps its mask: what is hidden is also replaced by a constant, never the padding id,
+        # which some count positions by.
+        constant = 0 if config.pad_token_id != 0 else 1
+        states = encoder(input_ids=input_ids.where(visible.bool(), constant), attention_mask=visible)[0]
         return states.gather(1, context_indices[..., None].expand(-1, -1, states.shape[-1]))
 
     offset = config.pad_token_id + 1 if spec.padded_positions else 0

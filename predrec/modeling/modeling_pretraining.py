@@ -72,7 +72,7 @@ class PredRecForPreTraining(PreTrainedModel):
     def __init__(self, config: PredRecPreTrainingConfig):
         super().__init__(config)
         if config.has_jepa_branch:
-            check_encoder(config.encoder_config, config._attn_implementation)
+            check_encoder(config.encoder_config, config._attn_implementation, config.mlm_view)
         self.masked_lm = AutoModelForMaskedLM.from_config(config.encoder_config)
         self.target_encoder = copy.deepcopy(self.encoder) if config.has_target_encoder else None
         self.predictor = None

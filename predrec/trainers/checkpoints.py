@@ -19,11 +19,17 @@ logger = logging.get_logger(__name__)
 METRICS_FILE = "metric_sums_{rank}.json"
 RECIPE_FILE = "recipe.json"
 
+DATA_FILE = "data_fingerprint.txt"
+
 MAY_DIFFER = re.compile(
-    r"output_dir|resume_from_checkpoint|ignore_recipe_mismatch|num_threads|preprocessing_num_workers|disable_tqdm"
-    r"|(logging|log|eval|save|dataloader|hub|push|report|run_name|monitor|collapse)(_.*)?"
+    r"output_dir|num_threads|preprocessing_num_workers|disable_tqdm|per_device_eval_batch_size|monitor_examples|run_name"
+    r"|dataloader_(num_workers|persistent_workers|prefetch_factor|pin_memory)"
+    r"|(logging|log|eval|save|hub|push|report|project|trackio)(_.*)?"
 )
-"""Arguments that a resumed run may change: they do not touch what is computed."""
+"""Arguments that a resumed run may change: they do not touch what is trained."""
+
+OF_A_RUN = ("config.json", "model.safetensors", "README.md", "recipe.yaml", "tokenizer.json", "training_curves.png")
+"""Files that a run writes into its output directory."""
 
 
 def checkpoint_step(path: Path) -> int:
@@ -51,7 +57,7 @@ def committed_checkpoint(final: Path, writes: bool, accelerator) -> Iterator[Pat
         UserError: If the disk is full or cannot be written; earlier checkpoints are untouched.
     """
     staging = final.with_name(f".{final.name}.partial")
-    try:
+    with write_errors_explained(final.name, final.parent, staging):
         if writes:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
@@ -65,14 +71,27 @@ def committed_checkpoint(final: Path, writes: bool, accelerator) -> Iterator[Pat
                 shutil.rmtree(final)
             os.replace(staging, final)
             _sync(final.parent)
+
+
+@contextmanager
+def write_errors_explained(what: str, output_dir: Path, staging: Path) -> Iterator[None]:
+    """Turns a failed write into a [`UserError`] that says what is left, and clears what was half written.
+
+    Args:
+        what (`str`): What is being written.
+        output_dir (`Path`): Directory of the run.
+        staging (`Path`): Directory to clear on failure.
+    """
+    try:
+        yield
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_write_failure(error):
             raise
         shutil.rmtree(staging, ignore_errors=True)
-        kept = checkpoints_in(final.parent)
-        free = shutil.disk_usage(final.parent).free / 2**20 if final.parent.is_dir() else 0
+        kept = checkpoints_in(output_dir)
+        free = shutil.disk_usage(output_dir).free / 2**20 if output_dir.is_dir() else 0
         raise UserError(
-            f"Could not save {final.name} in `output_dir` {str(final.parent)!r} ({free:.0f} MiB free): {error}. "
+            f"Could not save {what} in `output_dir` {str(output_dir)!r} ({free:.0f} MiB free): {error}. "
             + (f"{kept[-1].name} is intact: " if kept else "No checkpoint was written before: ")
             + "make room or choose another `output_dir`, then go on with `--resume_from_checkpoint true`."
         ) from error
@@ -117,26 +136,36 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
         UserError: If the directory holds another run and resuming was not asked for, or there is no such checkpoint.
     """
     output_dir = Path(output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f"`output_dir` {str(output_dir)!r} is a file.")
+    for path in (output_dir, *output_dir.parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"`output_dir` {str(output_dir)!r}: {str(path)!r} is a file.")
+    found = checkpoints_in(output_dir)
     if isinstance(resume, str):
         checkpoint = Path(resume)
         if not (checkpoint / "trainer_state.json").is_file():
             raise UserError(f"`resume_from_checkpoint`: {resume!r} is not a checkpoint directory.")
+        if checkpoint.resolve().parent != output_dir.resolve():
+            _refuse_what_is_there(output_dir, found)
         return checkpoint
-    found = checkpoints_in(output_dir)
     if resume:
         if not found:
+            _refuse_what_is_there(output_dir, found)
             logger.warning(
                 f"`resume_from_checkpoint`: {str(output_dir)!r} has no checkpoint yet; beginning at step 0."
             )
         return found[-1] if found else None
-    if found or (output_dir / "config.json").is_file():
-        raise UserError(
-            f"`output_dir` {str(output_dir)!r} already holds a run: go on with `--resume_from_checkpoint true`, "
-            "choose another `--output_dir`, or delete it."
-        )
+    _refuse_what_is_there(output_dir, found)
     return None
+
+
+def _refuse_what_is_there(output_dir: Path, checkpoints: list[Path]) -> None:
+    """Raises `UserError` if a new run would write over something."""
+    there = [path.name for path in checkpoints] + [name for name in OF_A_RUN if (output_dir / name).exists()]
+    if there:
+        raise UserError(
+            f"`output_dir` {str(output_dir)!r} already holds a run or files ({', '.join(there[:3])}): go on with "
+            "`--resume_from_checkpoint true`, choose another `--output_dir`, or delete it."
+        )
 
 
 def check_recipe(checkpoint: Path, recipe: dict[str, Any], defaults: dict[str, Any]) -> None:
@@ -164,4 +193,14 @@ def check_recipe(checkpoint: Path, recipe: dict[str, Any], defaults: dict[str, A
         raise UserError(
             f"{checkpoint.name} does not match this recipe: {'; '.join(differing)}. Use the same values, begin in "
             "another `--output_dir`, or insist with `--ignore_recipe_mismatch`."
+        )
+
+
+def check_data(checkpoint: Path, fingerprint: str | None) -> None:
+    """Refuses to resume on other training data than the checkpoint saw; `UserError`. Streams have no fingerprint."""
+    path = checkpoint / DATA_FILE
+    if fingerprint and path.is_file() and path.read_text(encoding="utf-8") != fingerprint:
+        raise UserError(
+            f"`train_file`: the training data is not what {checkpoint.name} was trained on. Use the same data and "
+            "tokenizer, begin in another `--output_dir`, or insist with `--ignore_recipe_mismatch`."
         )

@@ -54,7 +54,8 @@ def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str,
     mask = batch.get("attention_mask")
     real = torch.ones_like(texts, dtype=torch.bool) if mask is None else mask.bool()
     states = model.encoder(input_ids=texts, attention_mask=mask)[0].float()
-    pooled = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+    # To the CPU, since the geometry is computed in float64, which some accelerators lack.
+    pooled = ((states * real[..., None]).sum(1) / real.sum(1, keepdim=True)).cpu()
     rank = effective_rank(pooled)
     measures = {
         "uniformity": uniformity(pooled),
@@ -144,7 +145,7 @@ class CollapseMonitorCallback(TrainerCallback):
         if self._batch is None:
             rows, most = self.trainer.eval_dataset, self.trainer.args.monitor_examples
             kept = min(most, len(rows))
-            features = [{**rows[index * len(rows) // kept], "epoch": 0} for index in range(kept)]
+            features = [rows[index * len(rows) // kept] for index in range(kept)]
             self._batch = self.trainer._prepare_inputs(self.trainer.eval_collator(features))
         return self._batch
 
@@ -165,7 +166,8 @@ class CollapseMonitorCallback(TrainerCallback):
 
     @staticmethod
     def _in_a_row(state) -> int:
-        flags = [entry["eval_collapsed"] for entry in state.log_history if "eval_collapsed" in entry]
+        by_step = {entry["step"]: entry["eval_collapsed"] for entry in state.log_history if "eval_collapsed" in entry}
+        flags = list(by_step.values())
         return len(flags) - max((i + 1 for i, flag in enumerate(flags) if not flag), default=0)
 
     def _act(self, args, state, control, model):

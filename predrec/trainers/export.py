@@ -1,11 +1,14 @@
 """The artefact of a run: the trained encoder with its head, as a checkpoint of its own architecture."""
 
+import os
+import shutil
 from pathlib import Path
 
 from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..modeling import PredRecForPreTraining
+from .checkpoints import write_errors_explained
 
 AUTO_MAP = {
     "AutoConfig": "configuration_predrec.PredRecConfig",
@@ -27,14 +30,21 @@ def export_encoder(
 
     Raises:
         RuntimeError: If what was written does not load completely.
+        UserError: If it cannot be written; what was in the directory before stays.
     """
-    masked_lm = model.masked_lm
+    output_dir, masked_lm = Path(output_dir), model.masked_lm
+    staging = output_dir / ".export.partial"
     if masked_lm.config.model_type == "predrec":
         masked_lm.config.auto_map = dict(AUTO_MAP)
-    masked_lm.save_pretrained(output_dir)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(output_dir)
-    check_export(output_dir)
+    with write_errors_explained("the trained encoder", output_dir, staging):
+        shutil.rmtree(staging, ignore_errors=True)
+        masked_lm.save_pretrained(staging)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(staging)
+        check_export(staging)
+        for path in sorted(staging.iterdir()):
+            os.replace(path, output_dir / path.name)
+        staging.rmdir()
 
 
 def check_export(directory: str | Path) -> None:

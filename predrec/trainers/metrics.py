@@ -19,7 +19,9 @@ class MetricSums:
     """
 
     def __init__(self, device: torch.device):
-        self.values = torch.zeros(len(SUMS), dtype=torch.float64, device=device)
+        # Apple's GPUs have no float64.
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.values = torch.zeros(len(SUMS), dtype=dtype, device=device)
 
     def add(self, output: PredRecForPreTrainingOutput, tokens: Tensor | int, steps: float) -> None:
         """Adds one batch.
@@ -32,14 +34,14 @@ class MetricSums:
         zero = self.values.new_zeros(())
 
         def times(mean: Tensor | None, count: Tensor | None) -> Tensor:
-            return zero if mean is None else mean.double() * count
+            return zero if mean is None else mean.to(zero.dtype) * count
 
         def count(value: Tensor | None) -> Tensor:
-            return zero if value is None else value.double()
+            return zero if value is None else value.to(zero.dtype)
 
         added = [
             zero + steps,
-            output.loss.detach().double(),
+            output.loss.detach().to(zero.dtype),
             times(output.mlm_loss, output.num_labels),
             count(output.num_labels),
             count(output.mlm_correct),

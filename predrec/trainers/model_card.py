@@ -142,6 +142,8 @@ def write_model_card(trainer: Any) -> None:
     facts = dict(trainer.card_facts)
     rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     facts["steps"] = f"{state.global_step} updates of {rows} rows"
+    if model.active_objective != model.config.objective:
+        facts["objective"] = f"{OBJECTIVES[model.config.objective]}; after a collapse, {OBJECTIVES['mlm']}"
     facts["precision"] = "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "float32"
     text = render_model_card(
         Path(args.output_dir).name,

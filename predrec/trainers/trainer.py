@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from ..data_collators import DataCollatorForPreTraining
 from ..modeling import PredRecForPreTraining
-from .checkpoints import METRICS_FILE, committed_checkpoint, rotate
+from .checkpoints import DATA_FILE, METRICS_FILE, committed_checkpoint, rotate
 from .collapse import MIN_MONITORED, CollapseMonitorCallback
 from .ema import EMACallback, ScheduleCallback, ema_decay_at
 from .export import export_encoder
@@ -36,7 +36,7 @@ class EvaluateAtEndCallback(TrainerCallback):
     """Evaluates after the last update, too, so that every run ends with its held-out losses."""
 
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+        if state.global_step >= state.max_steps and args.eval_strategy == "steps":
             control.should_evaluate = True
 
 
@@ -55,6 +55,7 @@ class PredRecTrainer(Trainer):
             are always those of the full view, so that runs with different `mlm_view` compare.
         recipe (`dict`, *optional*): Resolved recipe; saved with every checkpoint and compared on resume.
         card_facts (`dict`, *optional*): Rows for the model card's table, such as the data.
+        data_fingerprint (`str`, *optional*): Of the training data; saved with every checkpoint.
         kwargs: As for `Trainer`.
     """
 
@@ -68,12 +69,14 @@ class PredRecTrainer(Trainer):
         data_collator: DataCollatorForPreTraining,
         recipe: dict | None = None,
         card_facts: dict[str, str] | None = None,
+        data_fingerprint: str | None = None,
         **kwargs,
     ):
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
-        self.eval_collator = replace(data_collator, label_view="full")
+        self.eval_collator = replace(data_collator, label_view="full", fixed_epoch=0)
         self.recipe = recipe
         self.card_facts = card_facts or {}
+        self.data_fingerprint = data_fingerprint
         self.train_sums = MetricSums(args.device)
         self.finite_guard = FiniteGuard(args.per_device_train_batch_size, args.device)
         self._update_counts: tuple[Tensor, Tensor] | None = None
@@ -85,6 +88,8 @@ class PredRecTrainer(Trainer):
             callbacks.append(EMACallback())
         if self.eval_dataset is not None and len(self.eval_dataset) >= MIN_MONITORED:
             callbacks.append(CollapseMonitorCallback(self))
+        elif self.eval_dataset is not None:
+            logger.warning(f"There is no collapse monitor: it needs {MIN_MONITORED} held-out rows.")
         for callback in callbacks:
             self.add_callback(callback)
 
@@ -154,18 +159,24 @@ class PredRecTrainer(Trainer):
             means = self.train_sums.means(sums)
             now, tokens = time.perf_counter(), means.pop("tokens")
             logs |= means
-            if self.model.active_objective == "hybrid":
-                with torch.no_grad():
-                    jepa, mlm, _ = self.model.loss_weights()
-                logs["loss_lambda"] = (jepa / (jepa + mlm)).item()
-            if self.model.config.has_target_encoder and self.state.global_step:
-                logs["ema_decay"] = ema_decay_at(
-                    self.state.global_step, self.state.max_steps, self.args.ema_decay, self.args.ema_decay_end
-                )
+            logs |= self._schedule_values()
             logs["tokens_per_second"] = round(tokens / max(1e-9, now - self._clock - self._idle), 1)
             self._clock, self._idle = now, 0.0
             self.train_sums.reset()
         super().log(logs, start_time)
+
+    def _schedule_values(self) -> dict[str, float]:
+        """Returns lambda and the EMA decay as they are now; what the objective lacks is left out."""
+        values = {}
+        if self.model.active_objective == "hybrid":
+            with torch.no_grad():
+                jepa, mlm, _ = self.model.loss_weights()
+            values["loss_lambda"] = (jepa / (jepa + mlm)).item()
+        if self.model.config.has_target_encoder and self.model.active_objective != "mlm" and self.state.global_step:
+            values["ema_decay"] = ema_decay_at(
+                self.state.global_step, self.state.max_steps, self.args.ema_decay, self.args.ema_decay_end
+            )
+        return values
 
     @contextmanager
     def _not_training(self):
@@ -184,12 +195,16 @@ class PredRecTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
         """Batches whose labels are those of the full view; processes get no row twice to come out even."""
-        collator, self.data_collator = self.data_collator, self.eval_collator
-        even, self.accelerator.even_batches = self.accelerator.even_batches, False
+        kept = self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last
+        self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = (
+            self.eval_collator,
+            False,
+            False,
+        )
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.data_collator, self.accelerator.even_batches = collator, even
+            self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = kept
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         # Some losses draw random directions: evaluating, the monitor included, must not change what training draws.
@@ -199,10 +214,10 @@ class PredRecTrainer(Trainer):
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ) -> EvalLoopOutput:
-        """Averages every loss term over all tokens of the evaluation data, whose masks are those of epoch 0."""
+        """Averages `mlm_loss` and `jepa_loss` over all tokens, `loss` over batches; masks are those of epoch 0."""
         model = self._wrap_model(self.model, training=False)
         model.eval()
-        sums, examples = MetricSums(self.args.device), 0
+        sums, examples, start = MetricSums(self.args.device), 0, time.perf_counter()
         for inputs in dataloader:
             inputs = self._prepare_inputs(inputs)
             with torch.no_grad(), self.accelerator.autocast():
@@ -212,7 +227,9 @@ class PredRecTrainer(Trainer):
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         totals = self.accelerator.reduce(sums.values, reduction="sum")
         means = MetricSums.means(totals)
-        means.pop("tokens")
+        tokens = means.pop("tokens")
+        means |= self._schedule_values()
+        means["tokens_per_second"] = round(tokens / (time.perf_counter() - start), 1)
         labels, correct = totals[MetricSums.index("labels")], totals[MetricSums.index("mlm_correct")]
         if labels:
             means["mlm_accuracy"] = float(correct / labels)
@@ -241,12 +258,19 @@ class PredRecTrainer(Trainer):
                     if isinstance(part, ExportableState):
                         self.state.stateful_callbacks[type(part).__name__] = part.state()
                 self.state.save_to_json(str(staging / "trainer_state.json"))
+                if self.data_fingerprint is not None:
+                    (staging / DATA_FILE).write_text(self.data_fingerprint, encoding="utf-8")
                 if self.recipe is not None:
                     (staging / "recipe.json").write_text(json.dumps(self.recipe, indent=1), encoding="utf-8")
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(final))
         if self.args.should_save and self.args.save_total_limit:
             rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
+
+    def _determine_best_metric(self, metrics, trial) -> bool:
+        """Saves whenever evaluation finds a new best, so that the best checkpoint is there to be kept."""
+        is_new_best = super()._determine_best_metric(metrics, trial)
+        if is_new_best and self.args.save_strategy != "no":
+            self.control.should_save = True
+        return is_new_best
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model=model)
@@ -258,10 +282,15 @@ class PredRecTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Exports the trained encoder with its head. A checkpoint holds the whole model, as the Trainer's own does."""
-        if _internal_call:
+        # Pushing to the Hub, too, calls this "internally", without a directory: it wants the export.
+        root = Path(self.args.output_dir)
+        directory = root if output_dir is None else Path(output_dir)
+        if _internal_call and directory != root:
             super().save_model(output_dir, _internal_call=True)
-        elif self.args.should_save:
-            export_encoder(self.model, self.processing_class, output_dir or self.args.output_dir)
+            return
+        self.raise_if_not_finite()
+        if self.args.should_save:
+            export_encoder(self.model, self.processing_class, directory)
 
     def create_model_card(self, *args, **kwargs) -> None:
         """Writes the model card of the run."""

@@ -1,11 +1,25 @@
 """Training arguments: the paper's values, the EMA, the collapse monitor."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from transformers import TrainingArguments
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import HubStrategy
+
+BEST_BY = ("eval_mlm_loss", "eval_mlm_accuracy", "eval_jepa_loss", "eval_loss")
+"""Metrics that may decide which checkpoint is the best. `eval_loss` moves with lambda: prefer the first."""
+
+FIXED = {
+    "remove_unused_columns": (False, "the collator needs example numbers and epochs"),
+    "label_smoothing_factor": (0.0, "the model computes its own loss"),
+    "prediction_loss_only": (True, "evaluation returns no predictions"),
+    "bf16_full_eval": (False, "evaluation runs under the same autocast as training"),
+    "fp16_full_eval": (False, "evaluation runs under the same autocast as training"),
+    "hub_strategy": (HubStrategy.END, "what is pushed is the finished encoder"),
+}
+"""Arguments of the stock class that would be without effect here, their only value, and why."""
 
 
 @dataclass
@@ -16,6 +30,9 @@ class PredRecTrainingArguments(TrainingArguments):
     |---|---|---|---|
     | `learning_rate`, `weight_decay`, `lr_scheduler_type`, `warmup_steps` | 5e-5, 0.05, cosine, 10 | 5e-5, 0, linear, 0 | the paper, Table 1 |
     | `per_device_train_batch_size`, `num_train_epochs` | 64, 3 | 8, 3 | the paper, Table 1 |
+    | `per_device_eval_batch_size` | 64 | 8 | as in training |
+    | `output_dir` | required | trainer_output | two runs never meet by accident |
+    | `use_cpu` | where there is no accelerator | False | bf16 is refused there without it |
     | `remove_unused_columns` | False | True | the collator needs example numbers and epochs |
     | `logging_nan_inf_filter` | False | True | it hides NaN, and waits for the device at every step |
     | `logging_steps` | 10 | 500 | runs are short enough to be watched |
@@ -23,6 +40,7 @@ class PredRecTrainingArguments(TrainingArguments):
     | `save_total_limit`, `metric_for_best_model`, `greater_is_better` | 2, `eval_mlm_loss`, False | none | best and last are kept; `eval_loss` moves with lambda |
     | `prediction_loss_only` | True | False | latents and logits are not to be gathered |
     | `ddp_find_unused_parameters` | False | none | every trainable parameter gets a gradient |
+    | `hub_strategy` | end | every_save | what is pushed is the finished encoder, not a training checkpoint |
     """  # noqa: E501 - a table row is a line
 
     output_dir: str | None = field(default=None, metadata={"help": "Where checkpoints and the trained encoder go."})
@@ -42,6 +60,7 @@ class PredRecTrainingArguments(TrainingArguments):
     prediction_loss_only: bool = field(default=True, metadata={"help": "Return no predictions from evaluation."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False for the collator."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused weights."})
+    hub_strategy: str = field(default="end", metadata={"help": "Only the finished encoder is pushed: end."})
 
     ema_decay: float = field(default=0.996, metadata={"help": "Decay of the target encoder at the start."})
     ema_decay_end: float = field(default=1.0, metadata={"help": "Decay at the end; linear in between."})
@@ -75,33 +94,43 @@ class PredRecTrainingArguments(TrainingArguments):
         self._check()
 
     def _check(self):
-        for name in ("ema_decay", "ema_decay_end"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1].")
-        for name in (
-            "per_device_train_batch_size",
-            "per_device_eval_batch_size",
-            "gradient_accumulation_steps",
-            "collapse_patience",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
-        for name in ("learning_rate", "num_train_epochs"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be positive.")
-        if self.max_steps == 0 or self.max_steps < -1:
-            raise ValueError(f"`max_steps` is {self.max_steps}; it must be positive, or -1 to go by epochs.")
-        if self.weight_decay < 0:
-            raise ValueError(f"`weight_decay` is {self.weight_decay}; it must not be negative.")
-        if self.monitor_examples < 4:
-            raise ValueError(f"`monitor_examples` is {self.monitor_examples}; geometry needs at least 4 texts.")
-        if self.num_threads is not None and self.num_threads < 1:
-            raise ValueError(f"`num_threads` is {self.num_threads}; it must be at least 1.")
-        if self.remove_unused_columns:
-            raise ValueError("`remove_unused_columns` must be false: the collator needs example numbers and epochs.")
-        by_steps = self.eval_strategy == IntervalStrategy.STEPS and self.save_strategy == SaveStrategy.STEPS
-        if by_steps and self.eval_steps >= 1 and self.save_steps % self.eval_steps:
+        rules = (
+            ("in [0, 1]", ("ema_decay", "ema_decay_end"), lambda value: 0 <= value <= 1),
+            (
+                "at least 1",
+                (
+                    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+                    *("collapse_patience", "num_threads"),
+                ),
+                lambda value: value >= 1,
+            ),
+            (
+                "positive and finite",
+                ("learning_rate", "num_train_epochs", "logging_steps", "eval_steps", "save_steps"),
+                lambda value: 0 < value < math.inf,
+            ),
+            (
+                "not negative, and finite",
+                (
+                    *("weight_decay", "max_grad_norm", "warmup_steps", "seed", "data_seed", "dataloader_num_workers"),
+                    *("collapse_min_rank", "collapse_min_std"),
+                ),
+                lambda value: 0 <= value < math.inf,
+            ),
+            ("at least 4: geometry needs a few texts", ("monitor_examples",), lambda value: value >= 4),
+            ("positive, or -1 to go by epochs", ("max_steps",), lambda value: value == -1 or value > 0),
+        )
+        for rule, names, holds in rules:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not holds(value):
+                    raise ValueError(f"`{name}` is {value}; it must be {rule}.")
+        for name, (only, reason) in FIXED.items():
+            if getattr(self, name) != only:
+                raise ValueError(f"`{name}` must be {str(getattr(only, 'value', only)).lower()}: {reason}.")
+        if self.metric_for_best_model not in (None, *BEST_BY):
             raise ValueError(
-                f"`save_steps` ({self.save_steps}) is not a multiple of `eval_steps` ({self.eval_steps}): the best "
-                "step could not be kept."
+                f"`metric_for_best_model` is {self.metric_for_best_model!r}; it must be one of {', '.join(BEST_BY)}."
             )
+        if self.fp16 and self.use_cpu:
+            raise ValueError("`fp16` needs a GPU: use `bf16` on a CPU.")

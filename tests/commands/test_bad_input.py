@@ -1,8 +1,7 @@
 """Every mistake gets one error that names the field and what to do, and nothing already written is lost."""
 
 import json
-import resource
-import signal
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -97,12 +96,14 @@ def test_documents_of_one_token_count_for_mlm_alone(tmp_path, capfd, packing):
     assert all(entry["mlm_loss"] > 0 for entry in entries if "mlm_loss" in entry)
 
 
-def test_text_without_known_word_pieces(refused, tmp_path):
+def test_text_without_known_word_pieces(tmp_path, capfd):
     (tmp_path / "greek.txt").write_text("Ελλάδα\nθάλασσα\n" * 50, encoding="utf-8")
     training.tokenizer().save_pretrained(tmp_path / "tokenizer")
     words = ["--train_file", str(tmp_path / "greek.txt"), "--tokenizer_name", str(tmp_path / "tokenizer")]
     arguments = [word for word in TINY if word not in ("--train_tokenizer", "--vocab_size", "120")]
     assert main([*words, "--output_dir", str(tmp_path / "run"), *arguments]) == 2
+    message = capfd.readouterr().err
+    assert "`tokenizer_name`" in message and "word pieces" in message
 
 
 def test_max_length_below_what_the_masks_need(refused, text_file):
@@ -218,10 +219,154 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path, text_file):
         "trainer.PredRecTrainer._save_optimizer_and_scheduler = limited\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    assert resource.RLIMIT_FSIZE is not None and signal.SIGXFSZ is not None
     result = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
     assert "`output_dir`" in result.stderr and "checkpoint-2 is intact" in result.stderr
     assert "Traceback" not in result.stderr
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-2"]
     assert main([*words, "--resume_from_checkpoint", "true"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("--seed -1", ["`seed`"]),
+        ("--dataloader_num_workers -1", ["`dataloader_num_workers`"]),
+        ("--eval_steps -5", ["`eval_steps`"]),
+        ("--learning_rate inf", ["`learning_rate`", "finite"]),
+        ("--weight_decay nan", ["`weight_decay`", "finite"]),
+        ("--hidden_act foo", ["`hidden_act`", "gelu"]),
+        ("--initializer_range -1", ["`initializer_range`"]),
+        ("--hidden_dropout_prob 1.5", ["`hidden_dropout_prob`"]),
+        ("--rotary_base 0", ["`rotary_base`"]),
+        ("--metric_for_best_model bogus", ["`metric_for_best_model`", "eval_mlm_loss"]),
+        ("--label_smoothing_factor 0.1", ["`label_smoothing_factor`"]),
+        ("--hub_strategy every_save", ["`hub_strategy`"]),
+        ("--model_type t5", ["`model_type`"]),
+        ("--model_type berd", ["did you mean `bert`?"]),
+        ("--mlm_view context --model_type albert", ["`mlm_view=context`", "albert"]),
+        ("--attn_implementation nonsense", ["nonsense"]),
+        ("--report_to nonsense", ["nonsense"]),
+        ("--collapse_action stop --eval_strategy no", ["`collapse_action=stop`", "`eval_strategy`"]),
+        ("--collapse_action switch --objective jepa", ["`collapse_action=switch`"]),
+        ("--dataloader_drop_last true --per_device_train_batch_size 5000", ["`dataloader_drop_last`"]),
+        ("--max_steps 0", ["`max_steps`"]),
+        ("--seed 1 recipes/quickstart.yaml", ["A recipe comes first"]),
+    ],
+)
+def test_argument_that_cannot_work(refused, text_file, words, parts):
+    message = refused("--train_file", text_file, *shlex.split(words))
+    assert all(part in message for part in parts), message
+
+
+def test_fp16_without_a_gpu(refused, text_file):
+    if torch.accelerator.is_available():
+        pytest.skip("There is a GPU.")
+    assert "`fp16`" in refused("--train_file", text_file, "--fp16", "true")
+
+
+def test_streaming_does_not_know_its_length(tmp_path, text_file, capfd):
+    words = [
+        "--streaming",
+        "--tokenizer_name",
+        "any",
+        "--train_file",
+        text_file,
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
+    assert main(words) == 2
+    assert "`max_steps`" in capfd.readouterr().err
+
+
+def test_init_from_a_training_checkpoint(tmp_path, text_file, capfd):
+    training.model().save_pretrained(tmp_path / "checkpoint-2")
+    words = ["--init_from", str(tmp_path / "checkpoint-2"), "--train_file", text_file]
+    assert main([*words, "--output_dir", str(tmp_path / "run"), "--max_seq_length", "32"]) == 2
+    assert "is a training checkpoint" in capfd.readouterr().err
+
+
+def test_init_from_nowhere_is_named(tmp_path, text_file, capfd):
+    words = ["--init_from", str(tmp_path / "nowhere"), "--train_file", text_file]
+    assert main([*words, "--output_dir", str(tmp_path / "run")]) == 2
+    assert "error: `init_from`" in capfd.readouterr().err
+
+
+SMALL = ["--max_seq_length", "32", "--min_context_tokens", "4", "--predictor_num_hidden_layers", "1"]
+
+
+def test_tokenizer_of_another_encoder(tmp_path, text_file, capfd):
+    """Of fitting size, but the special tokens have other numbers."""
+    other = training.model(objective="mlm", encoder=training.encoder_config(pad_token_id=7))
+    other.masked_lm.save_pretrained(tmp_path / "other")
+    training.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    words = ["--init_from", str(tmp_path / "other"), "--tokenizer_name", str(tmp_path / "tokenizer")]
+    assert main([*words, "--train_file", text_file, "--output_dir", str(tmp_path / "run"), *SMALL]) == 2
+    assert "`pad_token_id` is 0" in capfd.readouterr().err
+
+
+def test_half_precision_checkpoint_is_trained_in_float32(tmp_path, text_file):
+    trained = training.model(objective="mlm").masked_lm.to(torch.bfloat16)
+    trained.save_pretrained(tmp_path / "half")
+    training.tokenizer().save_pretrained(tmp_path / "half")
+    words = ["--init_from", str(tmp_path / "half"), "--train_file", text_file, "--max_steps", "2", *SMALL]
+    options = ["--output_dir", str(tmp_path / "run"), "--per_device_train_batch_size", "4", "--eval_strategy", "no"]
+    assert main([*words, *options]) == 0
+    assert json.loads((tmp_path / "run/config.json").read_text())["dtype"] == "float32"
+
+
+def test_output_directory_with_foreign_files(refused, text_file, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/README.md").write_text("mine")
+    assert "README.md" in refused("--train_file", text_file)
+    assert (tmp_path / "run/README.md").read_text() == "mine"
+
+
+def test_output_directory_below_a_file(text_file, tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert main(["--train_file", text_file, "--output_dir", str(tmp_path / "file/run"), *TINY]) == 2
+
+
+def test_resuming_into_the_directory_of_another_run(tmp_path, text_file, capfd):
+    for name in ("one", "two"):
+        assert main(["--train_file", text_file, "--output_dir", str(tmp_path / name), *TINY]) == 0
+    before = fingerprint(tmp_path / "two")
+    words = ["--train_file", text_file, "--output_dir", str(tmp_path / "two"), *TINY]
+    assert main([*words, "--resume_from_checkpoint", str(tmp_path / "one/checkpoint-2")]) == 2
+    assert "`output_dir`" in capfd.readouterr().err
+    assert fingerprint(tmp_path / "two") == before
+
+
+def test_resuming_on_other_data(tmp_path, text_file, capfd):
+    words = ["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY]
+    assert main(words) == 0
+    Path(text_file).write_text("\n".join(reversed(training.corpus())), encoding="utf-8")
+    assert main([*words, "--resume_from_checkpoint", "true"]) == 2
+    assert "`train_file`" in capfd.readouterr().err
+
+
+def test_nan_in_the_last_steps_is_not_exported(tmp_path, text_file, capfd, monkeypatch):
+    from predrec.trainers import ema
+
+    original = ema.ScheduleCallback.on_step_begin
+
+    def poison(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 3:
+            with torch.no_grad():
+                model.masked_lm.lm_head.decoder.bias.fill_(float("nan"))
+        return original(self, args, state, control, model=model, **kwargs)
+
+    monkeypatch.setattr(ema.ScheduleCallback, "on_step_begin", poison)
+    words = ["--save_strategy", "no", "--logging_steps", "100", "--eval_strategy", "no"]
+    assert main(["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY, *words]) == 1
+    assert "not finite at step 4" in capfd.readouterr().err
+    assert not (tmp_path / "run/model.safetensors").exists()
+
+
+def test_secret_is_not_written_anywhere(tmp_path, text_file, capfd):
+    words = ["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY, "--hub_token", "hf_secret"]
+    assert main(words) == 0
+    texts = [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".json", ".yaml", ".md", ".txt")]
+    assert len(texts) > 5
+    assert not any("hf_secret" in path.read_text(encoding="utf-8") for path in texts)
+    assert "hf_secret" not in "".join(capfd.readouterr())

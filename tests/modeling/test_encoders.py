@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModel, AutoModelForMaskedLM
 
 from predrec.modeling import PredRecForPreTraining
 from predrec.modeling.encoders import (
@@ -228,3 +228,16 @@ def test_pretraining_model_refuses_windows_on_other_kernels():
 def test_pretraining_model_checks_the_kernel_of_the_context_pass_only():
     config = pretraining_config("modernbert", objective="mlm", attn_implementation="flex_attention")
     assert PredRecForPreTraining(config).encoder.config._attn_implementation == "flex_attention"
+
+
+def test_context_of_an_architecture_that_ignores_its_mask_sees_nothing_hidden():
+    """ConvBERT's convolutions read across the mask: what is hidden is replaced, so nothing comes through."""
+    encoder = AutoModel.from_config(encoder_config("convbert", embedding_size=16)).eval()
+    ids = torch.randint(FIRST_ORDINARY_ID, VOCAB_SIZE, (2, 12))
+    indices = torch.tensor([[0, 1, 2, 7], [0, 3, 4, 5]])
+    mask = torch.ones_like(indices, dtype=torch.bool)
+    hidden = torch.ones_like(ids, dtype=torch.bool).scatter(1, indices, False)
+    other = torch.where(hidden, FIRST_ORDINARY_ID + (ids + 3) % 100, ids)
+    with torch.no_grad():
+        states = [encode_context(encoder, tokens, indices, mask) for tokens in (ids, other)]
+    assert torch.equal(states[0], states[1])

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM
 from transformers.utils import logging
 
+from predrec.errors import UserError
 from predrec.modeling import PredRecForMaskedLM
 from predrec.trainers.export import check_export, export_encoder
 
@@ -161,3 +162,19 @@ def test_check_export_restores_the_log_level(tmp_path):
 def test_export_of_an_unlisted_architecture_is_complete(model_type, tmp_path):
     export_encoder(pretraining_model(model_type), None, tmp_path)
     assert type(AutoModelForMaskedLM.from_pretrained(tmp_path)).__name__ == STOCK_CLASSES[model_type][1]
+
+
+def test_export_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
+    model = pretraining_model()
+    export_encoder(model, None, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fill_the_disk(self, directory):
+        directory.mkdir()
+        (directory / "half.txt").write_text("x")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(model.masked_lm), "save_pretrained", fill_the_disk)
+    with pytest.raises(UserError, match=r"Could not save the trained encoder .* No space left"):
+        export_encoder(model, None, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

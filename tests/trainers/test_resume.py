@@ -10,7 +10,13 @@ from transformers import TrainerCallback
 from predrec.trainers.checkpoints import checkpoints_in
 from tests import training
 
-TIMES = {"tokens_per_second", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+TIMES = {
+    "tokens_per_second",
+    "eval_tokens_per_second",
+    "eval_runtime",
+    "eval_samples_per_second",
+    "eval_steps_per_second",
+}
 
 
 class StopAfter(TrainerCallback):
@@ -165,3 +171,42 @@ def test_checkpoint_of_another_process_count_restarts_the_sums(tmp_path):
     second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert second.state.global_step == 6
     shutil.rmtree(tmp_path / "checkpoint-3")
+
+
+def test_new_best_is_saved_between_regular_saves(tmp_path, monkeypatch):
+    losses = iter([5.0, 1.0, 4.0, 3.0, 2.0])
+    trainer = training.trainer(
+        tmp_path, max_steps=5, eval_strategy="steps", eval_steps=1, save_strategy="steps", save_steps=5
+    )
+    original = trainer.evaluation_loop
+
+    def scripted(*args, **kwargs):
+        result = original(*args, **kwargs)
+        result.metrics["eval_mlm_loss"] = next(losses)
+        return result
+
+    monkeypatch.setattr(trainer, "evaluation_loop", scripted)
+    trainer.train()
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint-2", "checkpoint-5"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_held_out_masks_never_change(tmp_path, workers):
+    """Accelerate tells the dataset of a cached loader a new epoch at every pass."""
+    trainer = training.trainer(
+        tmp_path,
+        eval_strategy="steps",
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
+    )
+    losses = {trainer.evaluate()["eval_mlm_loss"] for _ in range(3)}
+    assert len(losses) == 1
+
+
+def test_pushing_saves_the_export_not_the_whole_model(tmp_path):
+    """`Trainer.push_to_hub` saves "internally", without a directory, and uploads the output directory's root."""
+    trainer = training.trainer(tmp_path)
+    trainer.save_model(_internal_call=True)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "predrec"
+    trainer.save_model(str(tmp_path / "checkpoint-1"), _internal_call=True)
+    assert json.loads((tmp_path / "checkpoint-1/config.json").read_text())["model_type"] == "predrec_pretraining"
