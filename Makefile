@@ -26,7 +26,7 @@ pretrain: install  ## Pre-train a small encoder on Python's documentation (ARGS=
 test: install  ## Run the whole test suite, offline
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
-test-fast: install  ## Run the tests that start no processes
+test-fast: install  ## Run the tests that take little time
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 quality: install  ## Check lint and format, as CI does

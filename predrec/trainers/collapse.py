@@ -32,6 +32,11 @@ def text_spread(states: Tensor, mask: Tensor) -> Tensor:
     return (variance.sqrt().mean(-1) * shared).sum() / shared.sum().clamp(min=1)
 
 
+def token_spread(states: Tensor, mask: Tensor) -> Tensor:
+    """Does as [`text_spread`] over the positions of one text: 0 when all tokens of a text have the same state."""
+    return text_spread(states.transpose(0, 1), mask.transpose(0, 1))
+
+
 @torch.no_grad()
 @torch.random.fork_rng()
 def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str, float]:
@@ -43,11 +48,11 @@ def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str,
 
     Returns:
         `dict` with, for the encoder on unmasked texts, `uniformity` and `effective_rank` of the mean-pooled vectors,
-        `rank_share` of the largest possible rank and `text_spread` of token states; and, if there is a predictor,
-        `target_spread`, `matched_cosine`, `mismatched_cosine` (prediction against the target of another text),
-        `trivial_loss_mean`, `trivial_loss_position`, `trivial_loss_text` (the JEPA loss of predicting the mean
-        target, the target at another position of the same text, the target of another text at the same position) and
-        `jepa_margin`, by which the JEPA loss beats the best of them.
+        `rank_share` of the largest possible rank, `text_spread` and `token_spread` of token states; and, if there is
+        a predictor, `target_spread` and `target_token_spread`, `matched_cosine`, `mismatched_cosine` (prediction
+        against the target of another text), `trivial_loss_mean`, `trivial_loss_position`, `trivial_loss_text` (the
+        JEPA loss of predicting the mean target, the target at another position of the same text, the target of
+        another text at the same position) and `jepa_margin`, by which the JEPA loss beats the best of them.
     """
     texts = batch.get("original_input_ids")
     texts = _unmasked(batch) if texts is None else texts
@@ -62,6 +67,7 @@ def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str,
         "effective_rank": rank,
         "rank_share": rank / min(len(pooled) - 1, pooled.shape[1]),
         "text_spread": text_spread(states, real),
+        "token_spread": token_spread(states, real),
     }
     if model.active_objective != "mlm":
         measures |= _measure_prediction(model, batch, mask, real)
@@ -100,6 +106,7 @@ def _measure_prediction(
     }
     return {
         "target_spread": text_spread(other_texts, real.roll(1, dims=0)),
+        "target_token_spread": token_spread(other_texts, real.roll(1, dims=0)),
         "matched_cosine": cosine(predicted, chosen),
         "mismatched_cosine": cosine(predicted.roll(1, dims=0), chosen & chosen.roll(1, dims=0)),
         **trivial,
@@ -112,11 +119,9 @@ def collapse_reasons(measures: dict[str, float], min_rank: float, min_std: float
     checks = (
         ("rank_share", min_rank, "the pooled vectors of different texts span almost nothing"),
         ("text_spread", min_std, "the encoder gives different texts nearly the same states"),
-        (
-            "target_spread",
-            min_std,
-            "the targets of different texts are nearly the same, so predicting them is trivial",
-        ),
+        ("token_spread", min_std, "the encoder gives all tokens of a text nearly the same state"),
+        ("target_spread", min_std, "different texts have nearly the same targets: predicting them is trivial"),
+        ("target_token_spread", min_std, "the tokens of a text have nearly the same target: predicting it is trivial"),
     )
     return [
         f"{name} {measures[name]:.4f} is below {limit}: {meaning}"

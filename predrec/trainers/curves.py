@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+JEPA_CURVES = (
+    *("jepa_loss", "eval_jepa_loss"),
+    *("eval_trivial_loss_mean", "eval_trivial_loss_text", "eval_trivial_loss_position"),
+)
 PANELS = (
     ("masked-LM loss (nats)", ("mlm_loss", "eval_mlm_loss")),
-    ("JEPA loss", ("jepa_loss", "eval_jepa_loss", "eval_trivial_loss_mean", "eval_trivial_loss_text")),
+    ("JEPA loss", JEPA_CURVES),
     ("weight of the JEPA loss", ("loss_lambda",)),
     ("uniformity (lower: more spread)", ("eval_uniformity",)),
     ("effective rank", ("eval_effective_rank",)),
-    ("spread between texts", ("eval_text_spread", "eval_target_spread")),
+    ("spread", ("eval_text_spread", "eval_token_spread", "eval_target_spread", "eval_target_token_spread")),
 )
-STYLES = (("#0072B2", "-"), ("#D55E00", "o-"), ("#009E73", "--"), ("#CC79A7", ":"))
+STYLES = (("#0072B2", "-"), ("#D55E00", "o-"), ("#009E73", "--"), ("#CC79A7", ":"), ("#56B4E9", "-."))
 """Colours that colour-blind readers can tell apart, with line styles that survive black and white."""
 
 

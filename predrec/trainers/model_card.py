@@ -28,7 +28,9 @@ LOSSES = (
     ("eval_uniformity", "uniformity of mean-pooled texts (lower is more spread)"),
     ("eval_effective_rank", "effective rank of mean-pooled texts"),
     ("eval_text_spread", "spread between texts of token states"),
+    ("eval_token_spread", "spread within a text of token states"),
     ("eval_target_spread", "spread between texts of the targets"),
+    ("eval_target_token_spread", "spread within a text of the targets"),
     ("eval_matched_cosine", "cosine of prediction and its target"),
     ("eval_mismatched_cosine", "cosine of prediction and another text's target"),
 )

@@ -38,6 +38,7 @@ CHANGED_OBJECTIVE = {
     "jepa_loss": "infonce",
     "jepa_temperature": 0.2,
     "loss_weighting": "fixed",
+    "loss_schedule": "cosine",
     "loss_lambda": 0.3,
     "loss_lambda_end": 0.7,
     "target_layers": "2",

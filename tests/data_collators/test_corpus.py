@@ -236,7 +236,7 @@ def test_load_corpus_names_a_glob_without_files():
 
 def test_load_corpus_takes_a_directory_for_missing(tmp_path):
     Path("folder.txt").mkdir()
-    with pytest.raises(UserError, match=r"`train_file`: 'folder.txt' does not exist"):
+    with pytest.raises(UserError, match=r"`train_file`: 'folder.txt' is a directory"):
         load_corpus(train_file=["folder.txt"])
 
 
@@ -256,7 +256,7 @@ def test_load_corpus_refuses_mixed_formats():
 @pytest.mark.parametrize("streaming", [False, True])
 def test_load_corpus_names_a_missing_column(streaming):
     write_jsonl("corpus.jsonl", column="body")
-    with pytest.raises(UserError, match="`text_column`: the data of `train_file` has no column 'text'; it has 'body'"):
+    with pytest.raises(UserError, match="`text_column`: the data of `train_file` has no column 'text', but 'body'"):
         load_corpus(train_file=["corpus.jsonl"], streaming=streaming)
 
 

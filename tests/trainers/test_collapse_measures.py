@@ -5,14 +5,15 @@ import math
 import pytest
 import torch
 
-from predrec.trainers.collapse import collapse_reasons, measure, text_spread
+from predrec.trainers.collapse import collapse_reasons, measure, text_spread, token_spread
 from predrec.trainers.geometry import effective_rank, uniformity
 
 from ..modeling.tiny import block_batch, drift, pretraining_model
 
-OF_ENCODER = {"uniformity", "effective_rank", "rank_share", "text_spread"}
+OF_ENCODER = {"uniformity", "effective_rank", "rank_share", "text_spread", "token_spread"}
 OF_PREDICTION = {
     "target_spread",
+    "target_token_spread",
     "matched_cosine",
     "mismatched_cosine",
     "trivial_loss_mean",
@@ -60,6 +61,12 @@ def test_text_spread_does_not_count_what_positions_share():
     mask = torch.ones(50, 9, dtype=torch.bool)
     texts = normal(50, 9, 16, seed=1)
     assert text_spread(positions + texts, mask) < 0.2 < 0.9 < text_spread(texts, mask)
+
+
+def test_token_spread_sees_tokens_that_are_alike_within_a_text():
+    texts = normal(6, 1, 32).expand(-1, 20, -1)
+    mask = torch.ones(6, 20, dtype=torch.bool)
+    assert token_spread(texts, mask) < 1e-6 < 0.9 < text_spread(texts, mask)
 
 
 def test_text_spread_of_one_text_is_zero():
@@ -224,6 +231,8 @@ HEALTHY = {"rank_share": 0.4, "text_spread": 0.6, "target_spread": 0.5}
         ({"rank_share": 0.01}, ["rank_share"]),
         ({"text_spread": 0.01}, ["text_spread"]),
         ({"target_spread": 0.01}, ["target_spread"]),
+        ({"token_spread": 0.01}, ["token_spread"]),
+        ({"target_token_spread": 0.01}, ["target_token_spread"]),
         (
             {"rank_share": 0.0, "text_spread": 0.0, "target_spread": 0.0},
             ["rank_share", "text_spread", "target_spread"],
