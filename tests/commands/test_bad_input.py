@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from predrec.commands.pretrain import main
+from predrec.trainers import ema
 from predrec.trainers.checkpoints import checkpoints_in
 from tests import training
 from tests.commands.test_pretrain import ROOT, TINY
@@ -183,19 +184,27 @@ def test_output_directory_that_is_a_file(refused, text_file, tmp_path):
     assert "`output_dir`" in refused("--train_file", text_file)
 
 
-def test_nan_loss_names_step_and_examples(tmp_path, text_file, capfd, monkeypatch):
+@pytest.fixture
+def poison_after(monkeypatch):
+    """Makes the loss NaN in the step after the one given."""
+
+    def poison(step: int) -> None:
+        original = ema.ScheduleCallback.on_step_begin
+
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            if state.global_step == step:
+                with torch.no_grad():
+                    model.masked_lm.lm_head.decoder.bias.fill_(float("nan"))
+            return original(self, args, state, control, model=model, **kwargs)
+
+        monkeypatch.setattr(ema.ScheduleCallback, "on_step_begin", on_step_begin)
+
+    return poison
+
+
+def test_nan_loss_names_step_and_examples(tmp_path, text_file, capfd, poison_after):
     """The weights of step 3 are poisoned: checkpoint-2 stays the newest, and the exit code is not 0."""
-    from predrec.trainers import ema
-
-    original = ema.ScheduleCallback.on_step_begin
-
-    def poison(self, args, state, control, model=None, **kwargs):
-        if state.global_step == 2:
-            with torch.no_grad():
-                model.masked_lm.lm_head.decoder.bias.fill_(float("nan"))
-        return original(self, args, state, control, model=model, **kwargs)
-
-    monkeypatch.setattr(ema.ScheduleCallback, "on_step_begin", poison)
+    poison_after(2)
     assert main(["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY]) == 1
     message = capfd.readouterr().err
     assert "not finite at step 3" in message and "examples [" in message
@@ -345,18 +354,8 @@ def test_resuming_on_other_data(tmp_path, text_file, capfd):
     assert "`train_file`" in capfd.readouterr().err
 
 
-def test_nan_in_the_last_steps_is_not_exported(tmp_path, text_file, capfd, monkeypatch):
-    from predrec.trainers import ema
-
-    original = ema.ScheduleCallback.on_step_begin
-
-    def poison(self, args, state, control, model=None, **kwargs):
-        if state.global_step == 3:
-            with torch.no_grad():
-                model.masked_lm.lm_head.decoder.bias.fill_(float("nan"))
-        return original(self, args, state, control, model=model, **kwargs)
-
-    monkeypatch.setattr(ema.ScheduleCallback, "on_step_begin", poison)
+def test_nan_in_the_last_steps_is_not_exported(tmp_path, text_file, capfd, poison_after):
+    poison_after(3)
     words = ["--save_strategy", "no", "--logging_steps", "100", "--eval_strategy", "no"]
     assert main(["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY, *words]) == 1
     assert "not finite at step 4" in capfd.readouterr().err

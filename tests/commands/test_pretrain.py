@@ -26,6 +26,7 @@ TINY = [
     *["--train_tokenizer", "--vocab_size", "120", "--num_threads", "1", "--disable_tqdm", "true"],
     *["--max_steps", "4", "--per_device_train_batch_size", "4", "--logging_steps", "2"],
     *["--eval_steps", "2", "--save_steps", "2", "--monitor_examples", "4", "--learning_rate", "1e-3"],
+    *["--validation_share", "0.1"],
 ]
 
 
@@ -62,8 +63,6 @@ def test_auto_model_loads_the_trained_encoder_from_the_root(finished):
     encoder, info = AutoModel.from_pretrained(finished, output_loading_info=True)
     assert type(encoder).__name__ == "PredRecModel"
     assert not info["missing_keys"] and not info["unexpected_keys"]
-    checkpoint = AutoModel.from_pretrained  # The last checkpoint holds the same weights under the wrapper's names.
-    assert checkpoint is not None
 
 
 def test_root_holds_the_last_step(finished):
@@ -81,7 +80,7 @@ def test_auto_model_for_masked_lm_loads_cleanly(finished):
 def test_fill_mask_pipeline_works(finished):
     answers = pipeline("fill-mask", model=str(finished))("the old [MASK] takes a slow ship")
     assert len(answers) == 5
-    assert abs(sum(answer["score"] for answer in answers)) <= 1
+    assert {answer["token_str"] for answer in answers} <= set(AutoTokenizer.from_pretrained(finished).get_vocab())
 
 
 def test_console_output_says_what_happened(finished, text_file, tmp_path, capfd):
@@ -234,7 +233,7 @@ def test_killed_run_goes_on_to_the_same_end(text_file, finished, tmp_path):
     while not (output / "checkpoint-2").is_dir() and time.time() < deadline:
         time.sleep(0.005)
     process.kill()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "The run ended before it could be killed."
     assert (output / "checkpoint-2").is_dir()
     arguments = [*words, "--torch_empty_cache_steps", "1", "--resume_from_checkpoint", "true"]
     assert main(arguments) == 0
@@ -244,7 +243,6 @@ def test_killed_run_goes_on_to_the_same_end(text_file, finished, tmp_path):
 
 @pytest.mark.slow
 def test_launcher_runs_the_script_with_all_cores(text_file, tmp_path):
-    words = [word for word in TINY if word not in ("--num_threads",)]
     words = [word for index, word in enumerate(TINY) if word != "--num_threads" and TINY[index - 1] != "--num_threads"]
     command = [
         *[sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet", "scripts/pretrain.py"],
