@@ -38,7 +38,7 @@ LOSSES = (
 HEAD = """\
 from transformers import AutoModel, AutoTokenizer
 {importing}
-directory = "{directory}"
+directory = "{directory}"  # the folder of this card
 tokenizer = AutoTokenizer.from_pretrained(directory)
 """
 

@@ -91,6 +91,10 @@ class PredRecTrainingArguments(TrainingArguments):
         # Without this, the stock class refuses bf16 on machines that have nothing but a CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
+        # A batch has tensors that are not one row per example: it cannot be cut in pieces for other processes.
+        self.accelerator_config.dispatch_batches = False
+        if self.accelerator_config.split_batches:
+            raise ValueError("`accelerator_config`: `split_batches` must be false: a batch cannot be cut in pieces.")
         self._check()
 
     def _check(self):

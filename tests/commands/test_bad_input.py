@@ -260,6 +260,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path, text_file):
         ("--collapse_action switch --objective jepa", ["`collapse_action=switch`"]),
         ("--dataloader_drop_last true --per_device_train_batch_size 5000", ["`dataloader_drop_last`"]),
         ("--max_steps 0", ["`max_steps`"]),
+        ("""--accelerator_config '{"split_batches": true}'""", ["`split_batches`"]),
         ("--seed 1 recipes/quickstart.yaml", ["A recipe comes first"]),
     ],
 )
