@@ -138,6 +138,9 @@ def pretrain(
             print(f"stopped at step {trainer.state.global_step}; go on with:\n  {again}")
         return 128 + interrupt.signal_number
     finish(trainer, recipe)
+    # Processes that leave with their connections open may abort on the way out.
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
     if trainer.is_world_process_zero():
         print(_farewell(trainer, argv, time.perf_counter() - started))
     return 0

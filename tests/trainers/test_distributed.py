@@ -23,7 +23,9 @@ trainer = training.trainer(sys.argv[1], per_device_train_batch_size=4, **options
 assert trainer.args.world_size == 2
 trainer.train()
 if trainer.args.process_index == 0:
-    print("LOG " + json.dumps(trainer.state.log_history))
+    print("LOG " + json.dumps(trainer.state.log_history), flush=True)
+trainer.accelerator.wait_for_everyone()
+trainer.accelerator.end_training()
 """
 
 
