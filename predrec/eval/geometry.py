@@ -4,24 +4,26 @@ Functions of a matrix, `(num_vectors, hidden_size)`, computed in float64. "Publi
 its formula and its tables differ, an argument chooses, and the default is what the tables show.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..trainers.geometry import effective_rank, pairwise_cosines, uniformity
+from ..trainers.geometry import (
+    effective_rank,
+    effective_rank_of,
+    pairwise_cosines,
+    singular_values,
+    uniformity,
+)
 
 Spectrum = Literal["variance", "singular"]
 Power = Literal["inside", "outside"]
 
 
-def singular_values(vectors: Tensor) -> Tensor:
-    """Returns the singular values of the centred vectors, largest first, `(min(num_vectors, hidden_size),)`."""
-    return torch.linalg.svdvals(vectors.double() - vectors.double().mean(0))
-
-
-def spectral_entropy(vectors: Tensor, spectrum: Spectrum = "variance") -> Tensor:
+def spectral_entropy(vectors: Tensor, spectrum: Spectrum = "variance", center: bool = True) -> Tensor:
     """Entropy of the normalised spectrum, between 0 (one direction) and 1 (all alike).
 
     Args:
@@ -29,25 +31,40 @@ def spectral_entropy(vectors: Tensor, spectrum: Spectrum = "variance") -> Tensor
         spectrum (`"variance"` or `"singular"`, defaults to `"variance"`):
             Shares of variance, the squared singular values, over the log of their number, as the published tables
             were made; or shares of singular values, over the log of `hidden_size`, as the published formula says.
+        center (`bool`, defaults to `True`): Subtract the mean first.
     """
-    values = singular_values(vectors)
+    return spectral_entropy_of(singular_values(vectors, center), vectors.shape[1], spectrum)
+
+
+def spectral_entropy_of(values: Tensor, hidden_size: int, spectrum: Spectrum = "variance") -> Tensor:
+    """Returns the [`spectral_entropy`] of singular values."""
     shares = values.pow(2) if spectrum == "variance" else values
-    possible = len(values) if spectrum == "variance" else vectors.shape[1]
+    possible = len(values) if spectrum == "variance" else hidden_size
     if shares.sum() == 0 or possible < 2:
         return values.new_zeros(())
     shares = shares / shares.sum()
     return -torch.xlogy(shares, shares).sum() / torch.log(torch.tensor(float(possible), dtype=torch.float64))
 
 
-def stable_rank(vectors: Tensor) -> Tensor:
+def stable_rank(vectors: Tensor, center: bool = True) -> Tensor:
     """Total variance over that of the first direction: 1 when there is one direction, 0 when all rows are equal."""
-    variances = singular_values(vectors).pow(2)
+    return stable_rank_of(singular_values(vectors, center))
+
+
+def stable_rank_of(values: Tensor) -> Tensor:
+    """Returns the [`stable_rank`] of singular values."""
+    variances = values.pow(2)
     return variances.sum() / variances[0] if variances[0] > 0 else variances.new_zeros(())
 
 
-def rank_for_variance(vectors: Tensor, share: float = 0.9) -> int:
+def rank_for_variance(vectors: Tensor, share: float = 0.9, center: bool = True) -> int:
     """Returns how many directions hold `share` of the variance; 0 when all rows are equal."""
-    variances = singular_values(vectors).pow(2)
+    return rank_for_variance_of(singular_values(vectors, center), share)
+
+
+def rank_for_variance_of(values: Tensor, share: float = 0.9) -> int:
+    """Returns the [`rank_for_variance`] of singular values."""
+    variances = values.pow(2)
     if variances.sum() == 0:
         return 0
     reached = variances.cumsum(0) / variances.sum() >= share - 1e-12
@@ -106,7 +123,62 @@ def intra_inter_ratio(vectors: Tensor, labels: Tensor) -> Tensor:
     return distances[same & pairs].mean() / inter.clamp(min=1e-300)
 
 
+SPECTRAL: dict[str, Callable[[Tensor, int], Tensor | int]] = {
+    "spectral_entropy": spectral_entropy_of,
+    "spectral_entropy_singular": lambda values, size: spectral_entropy_of(values, size, "singular"),
+    "effective_rank": lambda values, size: effective_rank_of(values),
+    "stable_rank": lambda values, size: stable_rank_of(values),
+    "rank_90": lambda values, size: rank_for_variance_of(values),
+}
+"""Measures of singular values and hidden size."""
+
+PAIRWISE: dict[str, Callable[[Tensor], Tensor]] = {"uniformity": uniformity, "mean_cosine": mean_cosine}
+"""Measures of vectors."""
+
+BY_CLASS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "alignment": alignment,
+    "alignment_outside": lambda vectors, labels: alignment(vectors, labels, power="outside"),
+    "intra_inter_ratio": intra_inter_ratio,
+}
+"""Measures of vectors and classes."""
+
+CENTRED_IN_PAPER = frozenset(SPECTRAL)
+"""Measures that the paper takes after centring; it takes the others before."""
+
+
+def measure_geometry(vectors: Tensor, labels: Tensor, center: bool) -> tuple[dict[str, float], Tensor]:
+    """Takes every measure of this module.
+
+    Args:
+        vectors (`torch.FloatTensor` of shape `(num_vectors, hidden_size)`): At least two rows, finite.
+        labels (`torch.LongTensor` of shape `(num_vectors,)`): Class of each row.
+        center (`bool`): Subtract the mean first.
+
+    Returns:
+        The measures, without those by class where the classes do not allow them (fewer than two classes, or no class
+        with two members), and the singular values.
+
+    Raises:
+        ValueError: If there are fewer than two rows, or values are not finite.
+    """
+    if len(vectors) < 2:
+        raise ValueError(f"Geometry needs two vectors; there is {len(vectors)}.")
+    if not torch.isfinite(vectors).all():
+        raise ValueError("The vectors are not finite, so they have no geometry.")
+    vectors = vectors.double()
+    values = singular_values(vectors, center)
+    measured = {name: float(measure(values, vectors.shape[1])) for name, measure in SPECTRAL.items()}
+    if center:
+        vectors = vectors - vectors.mean(0)
+    measured |= {name: float(measure(vectors)) for name, measure in PAIRWISE.items()}
+    counts = labels.unique(return_counts=True)[1]
+    if len(counts) > 1 and int(counts.max()) > 1:
+        measured |= {name: float(measure(vectors, labels)) for name, measure in BY_CLASS.items()}
+    return measured, values
+
+
 __all__ = [
+    "measure_geometry",
     "alignment",
     "effective_rank",
     "intra_inter_ratio",

@@ -28,21 +28,35 @@ def pairwise_cosines(vectors: Tensor) -> Tensor:
     return (unit @ unit.T)[rows, columns]
 
 
-def effective_rank(vectors: Tensor) -> Tensor:
-    """Exponential of the entropy of the normalised singular values of the centred vectors.
+def effective_rank(vectors: Tensor, center: bool = True) -> Tensor:
+    """Exponential of the entropy of the normalised singular values of the vectors.
 
-    Between 1 and `min(num_vectors - 1, hidden_size)`; 0 when all rows are equal.
+    Between 1 and `min(num_vectors - 1, hidden_size)` when centred; 0 when nothing is left.
 
     Args:
         vectors (`torch.FloatTensor` of shape `(num_vectors, hidden_size)`): At least two rows.
+        center (`bool`, defaults to `True`): Subtract the mean first.
 
     Reference:
         Roy and Vetterli, 2007, "The effective rank: a measure of effective dimensionality".
     """
-    centred = vectors.double() - vectors.double().mean(0)
-    values = torch.linalg.svdvals(centred)
+    return effective_rank_of(singular_values(vectors, center))
+
+
+def effective_rank_of(values: Tensor) -> Tensor:
+    """Returns the [`effective_rank`] of singular values."""
     total = values.sum()
-    if total <= 1e-9 * vectors.double().norm():
+    if total == 0:
         return total.new_zeros(())
     shares = values / total
     return torch.exp(-torch.xlogy(shares, shares).sum())
+
+
+def singular_values(vectors: Tensor, center: bool = True) -> Tensor:
+    """Returns the singular values, largest first, `(min(num_vectors, hidden_size),)`, in float64.
+
+    All are 0 when centring leaves nothing but rounding.
+    """
+    vectors = vectors.double()
+    values = torch.linalg.svdvals(vectors - vectors.mean(0) if center else vectors)
+    return values if values.sum() > 1e-9 * vectors.norm() else torch.zeros_like(values)

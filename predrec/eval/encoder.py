@@ -1,0 +1,203 @@
+"""A frozen encoder: any model that `AutoModel` loads, with its tokenizer and an identity made of its weights."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..errors import UserError
+
+UNTRAINED_PARTS = ("pooler.",)
+"""Parts that stock base models add, that masked-LM training does not reach and token states do not pass through."""
+
+Text = str | tuple[str, str]
+"""A text, or a pair that is encoded as one sequence, with the tokenizer's separator between."""
+
+
+@dataclass
+class FrozenEncoder:
+    """A model in evaluation mode that turns token ids into states.
+
+    Args:
+        name (`str`): Name of its folder or its Hub id.
+        model (`PreTrainedModel`): The encoder.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+        max_seq_length (`int`): Longer texts are cut.
+        dtype (`torch.dtype`): float32, or bfloat16 for autocast.
+        pad_token_id (`int`): Id at padding, which is masked.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_seq_length: int
+    dtype: torch.dtype
+    pad_token_id: int
+
+    def __post_init__(self):
+        self.fingerprint = fingerprint(self)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.model.config.hidden_size
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def tokenize(self, texts: Sequence[Text]) -> list[list[int]]:
+        """Returns the token ids of each text, special tokens included.
+
+        Raises:
+            UserError: If a text has no token.
+        """
+        if not texts:
+            return []
+        pairs = isinstance(texts[0], tuple)
+        arguments = [list(column) for column in zip(*texts, strict=True)] if pairs else [list(texts)]
+        ids = self.tokenizer(
+            *arguments, truncation=True, max_length=self.max_seq_length, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        for text, tokens in zip(texts, ids, strict=True):
+            if not tokens:
+                raise UserError(f"{self.name}: the text {text!r} has no token, so it has no vector. Drop it.")
+        return ids
+
+    @torch.inference_mode()
+    def states(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Encodes token ids of any lengths as one batch.
+
+        Returns:
+            States, float32 of shape `(batch_size, sequence_length, hidden_size)`, and the bool mask of real tokens,
+            `(batch_size, sequence_length)`.
+        """
+        lengths = torch.tensor([len(row) for row in ids])
+        longest = int(lengths.max())
+        rows = [[*row, *[self.pad_token_id] * (longest - len(row))] for row in ids]
+        device = self.model.device
+        input_ids, mask = torch.tensor(rows, device=device), (torch.arange(longest) < lengths[:, None]).to(device)
+        # Without padding there is no mask to pass, and the fastest attention kernels apply.
+        attention_mask = None if int(lengths.min()) == longest else mask.long()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            output = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        return output.last_hidden_state.float(), mask
+
+
+def best_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Returns the type that `auto`, `float32` or `bfloat16` stands for: `auto` is bfloat16 where it is fast."""
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    fast = device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load_encoder(
+    path: str | Path,
+    max_seq_length: int = 128,
+    dtype: str = "auto",
+    device: str | torch.device | None = None,
+    trust_remote_code: bool = False,
+) -> FrozenEncoder:
+    """Loads an encoder for evaluation.
+
+    Args:
+        path (`str`): Directory or Hub id. Of a sentence-transformers directory, its transformer is taken, not its
+            own pooling.
+        max_seq_length (`int`, defaults to 128): Longest text, in tokens; cut to what the encoder takes.
+        dtype (`"auto"`, `"float32"` or `"bfloat16"`, defaults to `"auto"`):
+            Of the computation; `auto` is bfloat16 where the machine has it.
+        device (`str`, *optional*): CUDA if there is a device, else the CPU.
+        trust_remote_code (`bool`, defaults to `False`): Run model code that the directory carries.
+
+    Raises:
+        UserError: If it cannot be loaded, weights are missing, or there is no padding token.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = Path(path).name if Path(path).is_dir() else str(path)
+    path = _transformer_folder(Path(path)) if Path(path).is_dir() else path
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # The loading report is read below; unused heads are expected.
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        model, info = AutoModel.from_pretrained(
+            path, dtype=torch.float32, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+    except Exception as error:  # Damaged files raise whatever their reader raises.
+        hint = ""
+        if "predrec_pretraining" in str(error):
+            hint = " A checkpoint holds the training state; the trained encoder is in the run's own directory."
+        raise UserError(f"Cannot load an encoder from {str(path)!r}: {' '.join(str(error).split())}{hint}") from error
+    finally:
+        logging.set_verbosity(level)
+    missing = [key for key in info["missing_keys"] if not key.startswith(UNTRAINED_PARTS)]
+    if missing or info["mismatched_keys"]:
+        raise UserError(
+            f"{name}: {len(missing)} weights are not in the checkpoint and would be random, such as "
+            f"{(missing or list(info['mismatched_keys']))[0]!r}. It is no checkpoint of a {model.config.model_type}."
+        )
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise UserError(f"{name} is an encoder-decoder; an encoder is needed.")
+    if len(tokenizer) > model.config.vocab_size:
+        raise UserError(
+            f"{name}: the tokenizer has {len(tokenizer)} tokens but the encoder {model.config.vocab_size}: they do "
+            "not belong together."
+        )
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else getattr(model.config, "pad_token_id", None)
+    if pad is None:
+        raise UserError(
+            f"{name}: neither the tokenizer nor the configuration has a padding token. Set one, such as "
+            "`tokenizer.pad_token = tokenizer.eos_token`, and save the tokenizer."
+        )
+    longest = _longest(model, tokenizer)
+    model = model.to(device).eval().requires_grad_(False)
+    return FrozenEncoder(name, model, tokenizer, min(max_seq_length, longest), best_dtype(dtype, device), int(pad))
+
+
+def _transformer_folder(path: Path) -> Path:
+    """Returns the folder of the transformer inside a sentence-transformers directory."""
+    modules = path / "modules.json"
+    if modules.is_file():
+        first = json.loads(modules.read_text(encoding="utf-8"))[0]
+        return path / first.get("path", "")
+    return path
+
+
+def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns how many tokens the encoder takes."""
+    longest = getattr(model.config, "max_position_embeddings", None) or 10**9
+    padded = getattr(getattr(model, "embeddings", None), "padding_idx", None)
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    # RoBERTa counts its positions from after the padding id.
+    if padded is not None and getattr(table, "padding_idx", None) is not None:
+        longest -= padded + 1
+    return min(longest, tokenizer.model_max_length)
+
+
+def fingerprint(encoder: FrozenEncoder) -> str:
+    """Returns a name for what decides the vectors: weights, configuration, tokenizer, length and precision."""
+    digest = hashlib.blake2b(digest_size=12)
+    for name, tensor in sorted(encoder.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    config = encoder.model.config.to_dict()
+    for key in ("_name_or_path", "transformers_version", "architectures", "auto_map", "dtype"):
+        config.pop(key, None)
+    backend = getattr(encoder.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        words = json.dumps([type(encoder.tokenizer).__name__, sorted(encoder.tokenizer.get_vocab().items())])
+    else:
+        # Truncation and padding are settings of the last call, not of the tokenizer.
+        state = json.loads(backend.to_str())
+        words = json.dumps({key: value for key, value in state.items() if key not in ("truncation", "padding")})
+    options = [encoder.max_seq_length, str(encoder.dtype), encoder.pad_token_id]
+    for part in (json.dumps(config, sort_keys=True, default=str), words, json.dumps(options)):
+        digest.update(part.encode())
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""`results.json`: one schema for everything that is measured, see [`Results`]."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+
+SCHEMA_VERSION = 1
+LIBRARIES = ("predrec", "torch", "transformers", "datasets", "evaluate", "scikit-learn")
+BASELINES = {"majority": "majority class", "bag-of-words": "TF-IDF bag of words"}
+"""Names of models that are none, in records of probes."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured number. What does not apply is `None` and left out of the file.
+
+    Args:
+        kind (`str`): `probe`, `finetune`, `geometry` or `sts`.
+        model (`str`): Name of the model, or of a baseline in [`BASELINES`].
+        task (`str`), metric (`str`), value (`float`): What was measured.
+        replicate (`int`): Which of the model's checkpoints, that is, of its pre-training seeds.
+        pooling (`str`, *optional*), draw (`int`, *optional*): Pooling, and which untrained attention.
+        head (`str`, *optional*), seed (`int`, *optional*): Head of a probe, and its seed.
+        variant (`str`, *optional*): `raw`, `centred` or `whitened` vectors; `best_on_eval` for the best epoch on the
+            evaluation split, which is selection on the test set and stands beside published numbers only.
+        num_train (`int`, *optional*), num_eval (`int`, *optional*): Rows.
+        num_epochs (`int`, *optional*), batch_size (`int`, *optional*): Of a probe.
+    """
+
+    kind: str
+    model: str
+    task: str
+    metric: str
+    value: float
+    replicate: int = 0
+    pooling: str | None = None
+    draw: int | None = None
+    head: str | None = None
+    seed: int | None = None
+    variant: str | None = None
+    num_train: int | None = None
+    num_eval: int | None = None
+    num_epochs: int | None = None
+    batch_size: int | None = None
+
+
+@dataclass
+class Results:
+    """What a command measured.
+
+    In the file: `schema_version`, `commands` (what was typed), `versions`, `models` (one entry per checkpoint: name,
+    replicate, folder, fingerprint, model_type, hidden_size, num_hidden_layers, num_parameters), `records` (see
+    [`Record`]), `spectra` (singular values, centred: model, replicate, task, pooling, values), `notes` (by task).
+    Predictions of probes are in `predictions.npz` beside it: `model|replicate|task|pooling|head` of shape
+    `(num_seeds, num_rows)`, and `labels|task`.
+    """
+
+    commands: list[str] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    spectra: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in LIBRARIES})
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names of the models, in the order they were given."""
+        return list(dict.fromkeys(model["name"] for model in self.models))
+
+    def select(self, **wanted: Any) -> list[Record]:
+        """Returns the records whose fields have the wanted values."""
+        return [r for r in self.records if all(getattr(r, name) == value for name, value in wanted.items())]
+
+    def values(self, **wanted: Any) -> np.ndarray:
+        """Returns the values of the selected records."""
+        return np.array([record.value for record in self.select(**wanted)])
+
+
+def add_record(results: Results, **fields: Any) -> None:
+    """Adds a record.
+
+    Raises:
+        ValueError: If the value is not finite: what cannot be measured has no record.
+    """
+    record = Record(**fields)
+    if not math.isfinite(record.value):
+        raise ValueError(f"{record} is not finite.")
+    results.records.append(record)
+
+
+def write_results(folder: str | Path, results: Results) -> Path:
+    """Writes `results.json`, and `predictions.npz` where there are predictions; returns the path of the first."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record_lines = [
+        json.dumps({name: value for name, value in asdict(record).items() if value is not None})
+        for record in results.records
+    ]
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "commands": results.commands,
+        "versions": results.versions,
+        "models": results.models,
+        "notes": results.notes,
+    }
+    spectra = [
+        json.dumps(spectrum | {"values": [float(f"{value:.5g}") for value in spectrum["values"]]})
+        for spectrum in results.spectra
+    ]
+    text = json.dumps(head, indent=1)[:-2]
+    text += ',\n "records": [\n  ' + ",\n  ".join(record_lines) + '\n ],\n "spectra": [\n  ' + ",\n  ".join(spectra)
+    path = folder / "results.json"
+    path.write_text(text + "\n ]\n}\n", encoding="utf-8")
+    if results.predictions:
+        np.savez_compressed(folder / "predictions.npz", **results.predictions)
+    return path
+
+
+def read_results(path: str | Path) -> Results:
+    """Reads what [`write_results`] wrote.
+
+    Args:
+        path (`str`): The file, or its folder.
+
+    Raises:
+        UserError: If there is no such file, it is no results file, or one of another schema version.
+    """
+    path = Path(path) / "results.json" if Path(path).is_dir() else Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = content.get("schema_version")
+        if found != SCHEMA_VERSION:
+            raise UserError(
+                f"{path} has schema version {found}, but this predrec reads version {SCHEMA_VERSION}: "
+                "measure again, or use the predrec that wrote it."
+            )
+        records = [Record(**record) for record in content["records"]]
+        results = Results(
+            content["commands"], content["models"], records, content["spectra"], content["notes"], content["versions"]
+        )
+    except FileNotFoundError:
+        raise UserError(f"There are no results at {str(path)!r}.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a results file: {error}") from error
+    predictions = path.with_name("predictions.npz")
+    if predictions.is_file():
+        with np.load(predictions, allow_pickle=False) as arrays:
+            results.predictions = {name: arrays[name] for name in arrays.files}
+    return results
+
+
+def merge_results(parts: Sequence[Results]) -> Results:
+    """Puts results together.
+
+    Raises:
+        UserError: If one name stands for two checkpoints, or the same number was measured twice.
+    """
+    merged = Results(versions=parts[0].versions if parts else {})
+    seen: dict[tuple[str, int], str] = {}
+    for part in parts:
+        for model in part.models:
+            key = (model["name"], model["replicate"])
+            known = seen.setdefault(key, model["weights"])
+            if known != model["weights"]:
+                raise UserError(f"`{key[0]}` (checkpoint {key[1]}) is a different encoder in two of the results.")
+            if not any((other["name"], other["replicate"]) == key for other in merged.models):
+                merged.models.append(model)
+        merged.commands += part.commands
+        merged.spectra += part.spectra
+        merged.notes |= part.notes
+        merged.predictions |= part.predictions
+        merged.records += part.records
+    merged.records = list(_once(merged.records))
+    return merged
+
+
+def _once(records: Iterable[Record]) -> Iterable[Record]:
+    seen: dict[tuple, float] = {}
+    for record in records:
+        key = tuple(value for name, value in asdict(record).items() if name != "value")
+        if key in seen and seen[key] != record.value:
+            raise UserError(f"The results disagree on {record.model}, {record.task}, {record.metric}: give one of them.")
+        if key not in seen:
+            seen[key] = record.value
+            yield record
