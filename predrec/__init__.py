@@ -13,7 +13,7 @@ __version__ = version("predrec")
 _PUBLIC = {
     "configuration": ("DataArguments", "ModelArguments", "PredRecConfig", "PredRecPreTrainingConfig"),
     "data_collators": ("DataCollatorForPreTraining",),
-    "modeling": ("PredRecForMaskedLM", "PredRecForPreTraining", "PredRecModel"),
+    "modeling": ("PredRecForMaskedLM", "PredRecForPreTraining", "PredRecForSequenceClassification", "PredRecModel"),
     "trainers": ("CollapseMonitorCallback", "EMACallback", "PredRecTrainer", "PredRecTrainingArguments"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -1,11 +1,10 @@
 """The `predrec` console command: `predrec pretrain ...` is `python scripts/pretrain.py ...`."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
-from . import pretrain
-
-COMMANDS = {"pretrain": pretrain.main}
+COMMANDS = ("pretrain", "probe_glue", "analyze_representations", "evaluate_sts", "report")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,7 +12,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     name = argv[0] if argv else "--help"
     if name in COMMANDS:
-        return COMMANDS[name](argv[1:])
+        # Imported only now: the commands that evaluate need the extra `eval`.
+        try:
+            command = importlib.import_module(f"predrec.commands.{name}")
+        except ModuleNotFoundError as error:
+            print(f"error: `{name}` needs {error.name}: pip install 'predrec[eval]'.", file=sys.stderr)
+            return 2
+        return command.main(argv[1:])
     print(f"usage: predrec {{{','.join(COMMANDS)}}} [recipe.yaml] [--argument value ...]")
     if name in ("-h", "--help"):
         return 0

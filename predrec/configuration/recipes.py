@@ -84,7 +84,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     return recipe
 
 
-def parse_recipe(argv: Sequence[str], dataclass_types: Sequence[type]) -> tuple[list[Any], dict[str, Any]]:
+def parse_recipe(
+    argv: Sequence[str], dataclass_types: Sequence[type], prog: str = "pretrain"
+) -> tuple[list[Any], dict[str, Any]]:
     """Turns `[recipe.yaml] --name value ...` into argument dataclasses; the command line wins over the recipe.
 
     A data source, a tokenizer or `init_from` on the command line replaces everything that the recipe says about it.
@@ -92,6 +94,7 @@ def parse_recipe(argv: Sequence[str], dataclass_types: Sequence[type]) -> tuple[
     Args:
         argv (`Sequence[str]`): Command-line arguments without the program.
         dataclass_types (`Sequence[type]`): Argument dataclasses, which check their values on construction.
+        prog (`str`, defaults to `"pretrain"`): Name of the command, for its help.
 
     Returns:
         One instance per dataclass, and the resolved recipe: every argument that was given and describes the run, with
@@ -100,7 +103,7 @@ def parse_recipe(argv: Sequence[str], dataclass_types: Sequence[type]) -> tuple[
     Raises:
         UserError: With the nearest valid name for an unknown one, and for a wrong type or an impossible value.
     """
-    parser, argv = RecipeParser(dataclass_types, prog="pretrain"), list(argv)
+    parser, argv = RecipeParser(dataclass_types, prog=prog), list(argv)
     recipe: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
         recipe = read_recipe(argv.pop(0))

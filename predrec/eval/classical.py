@@ -28,7 +28,9 @@ MIN_TOKEN_EXAMPLES = 5
 def semantic_probe(vectors: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, float]:
     """How well a linear model on the vectors finds the label, by 5-fold cross-validation.
 
-    Logistic regression (C = 1) on standardised vectors; for scores, ridge regression. Predictions are out of fold.
+    Logistic regression (C = 1) on standardised vectors; for scores, ridge regression. Predictions are out of fold. The
+    correlation of scores is over all folds at once: where there is no signal it lies a little below 0, since each fold
+    is predicted by the mean of the others.
 
     Args:
         vectors (`np.ndarray` of shape `(num_rows, hidden_size)`): One per example.

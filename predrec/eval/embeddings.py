@@ -40,7 +40,7 @@ def default_cache_dir() -> Path:
 
 def text_key(text: Text) -> bytes:
     """Returns 16 bytes that stand for a text or a pair."""
-    words = "\x00".join(text) if isinstance(text, tuple) else text
+    words = f"{len(text[0])} {text[0]}{text[1]}" if isinstance(text, tuple) else text
     return hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=16, person=_kind(text)).digest()
 
 
@@ -90,7 +90,8 @@ class EmbeddingCache:
             try:
                 with safe_open(path, "pt") as file:
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a mapping
-                self._index((file.metadata() or {})["group"], tensors)
+                    group = (file.metadata() or {})["group"]
+                self._index(group, tensors)
             except (SafetensorError, OSError, KeyError) as error:
                 warnings.warn(f"{path} is damaged and left out; its texts are encoded again: {error}", stacklevel=2)
 

@@ -5,10 +5,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..errors import UserError
@@ -41,15 +42,27 @@ class FrozenEncoder:
     pad_token_id: int
 
     def __post_init__(self):
+        self.weights = hash_weights(self.model)
         self.fingerprint = fingerprint(self)
 
     @property
     def hidden_size(self) -> int:
         return self.model.config.hidden_size
 
-    @property
-    def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
+    def describe(self) -> dict[str, Any]:
+        """Returns what results say of the encoder."""
+        config = self.model.config
+        return {
+            "folder": self.name,
+            "weights": self.weights,
+            "fingerprint": self.fingerprint,
+            "model_type": config.model_type,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": getattr(config, "num_hidden_layers", None),
+            "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "max_seq_length": self.max_seq_length,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
 
     def tokenize(self, texts: Sequence[Text]) -> list[list[int]]:
         """Returns the token ids of each text, special tokens included.
@@ -60,6 +73,8 @@ class FrozenEncoder:
         if not texts:
             return []
         pairs = isinstance(texts[0], tuple)
+        if any(isinstance(text, tuple) != pairs for text in texts):
+            raise ValueError("`texts` mixes single texts and pairs.")
         arguments = [list(column) for column in zip(*texts, strict=True)] if pairs else [list(texts)]
         ids = self.tokenizer(
             *arguments, truncation=True, max_length=self.max_seq_length, return_attention_mask=False, verbose=False
@@ -71,7 +86,7 @@ class FrozenEncoder:
 
     @torch.inference_mode()
     def states(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Encodes token ids of any lengths as one batch.
+        """Encodes token ids of any lengths as one batch. Segments are not told apart: a pair is one text.
 
         Returns:
             States, float32 of shape `(batch_size, sequence_length, hidden_size)`, and the bool mask of real tokens,
@@ -121,27 +136,33 @@ def load_encoder(
         UserError: If it cannot be loaded, weights are missing, or there is no padding token.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    name = Path(path).name if Path(path).is_dir() else str(path)
+    name = Path(path).resolve().name if Path(path).is_dir() else str(path)
     path = _transformer_folder(Path(path)) if Path(path).is_dir() else path
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # The loading report is read below; unused heads are expected.
     try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        if config.model_type == "predrec_pretraining":
+            raise UserError("it is a checkpoint of a training; the trained encoder is in the run's own directory.")
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         model, info = AutoModel.from_pretrained(
-            path, dtype=torch.float32, trust_remote_code=trust_remote_code, output_loading_info=True
+            path,
+            dtype=torch.float32,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # Refused below, by name.
         )
     except Exception as error:  # Damaged files raise whatever their reader raises.
-        hint = ""
-        if "predrec_pretraining" in str(error):
-            hint = " A checkpoint holds the training state; the trained encoder is in the run's own directory."
-        raise UserError(f"Cannot load an encoder from {str(path)!r}: {' '.join(str(error).split())}{hint}") from error
+        words = " ".join(str(error).split())
+        raise UserError(f"Cannot load an encoder from {str(path)!r}: {words[:1000]}") from error
     finally:
         logging.set_verbosity(level)
     missing = [key for key in info["missing_keys"] if not key.startswith(UNTRAINED_PARTS)]
-    if missing or info["mismatched_keys"]:
+    missing += [f"{key} (another size)" for key, *_ in info["mismatched_keys"]]
+    if missing:
         raise UserError(
             f"{name}: {len(missing)} weights are not in the checkpoint and would be random, such as "
-            f"{(missing or list(info['mismatched_keys']))[0]!r}. It is no checkpoint of a {model.config.model_type}."
+            f"{sorted(missing)[0]!r}. It is no checkpoint of a {model.config.model_type}."
         )
     if getattr(model.config, "is_encoder_decoder", False):
         raise UserError(f"{name} is an encoder-decoder; an encoder is needed.")
@@ -165,8 +186,10 @@ def _transformer_folder(path: Path) -> Path:
     """Returns the folder of the transformer inside a sentence-transformers directory."""
     modules = path / "modules.json"
     if modules.is_file():
-        first = json.loads(modules.read_text(encoding="utf-8"))[0]
-        return path / first.get("path", "")
+        try:
+            return path / json.loads(modules.read_text(encoding="utf-8"))[0]["path"]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise UserError(f"{str(modules)!r} does not list the modules of a sentence encoder: {error}") from error
     return path
 
 
@@ -181,23 +204,26 @@ def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     return min(longest, tokenizer.model_max_length)
 
 
-def fingerprint(encoder: FrozenEncoder) -> str:
-    """Returns a name for what decides the vectors: weights, configuration, tokenizer, length and precision."""
+def hash_weights(model: PreTrainedModel) -> str:
+    """Returns a name for the weights of a model."""
     digest = hashlib.blake2b(digest_size=12)
-    for name, tensor in sorted(encoder.model.state_dict().items()):
+    for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def fingerprint(encoder: FrozenEncoder) -> str:
+    """Returns a name for what decides the vectors: weights, configuration, tokenizer, length and precision."""
     config = encoder.model.config.to_dict()
     for key in ("_name_or_path", "transformers_version", "architectures", "auto_map", "dtype"):
         config.pop(key, None)
     backend = getattr(encoder.tokenizer, "backend_tokenizer", None)
     if backend is None:
-        words = json.dumps([type(encoder.tokenizer).__name__, sorted(encoder.tokenizer.get_vocab().items())])
+        words: object = [type(encoder.tokenizer).__name__, sorted(encoder.tokenizer.get_vocab().items())]
     else:
         # Truncation and padding are settings of the last call, not of the tokenizer.
-        state = json.loads(backend.to_str())
-        words = json.dumps({key: value for key, value in state.items() if key not in ("truncation", "padding")})
-    options = [encoder.max_seq_length, str(encoder.dtype), encoder.pad_token_id]
-    for part in (json.dumps(config, sort_keys=True, default=str), words, json.dumps(options)):
-        digest.update(part.encode())
-    return digest.hexdigest()
+        words = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+    options = [encoder.max_seq_length, str(encoder.dtype), encoder.pad_token_id, encoder.tokenizer.truncation_side]
+    parts = [encoder.weights, config, words, options]
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=12).hexdigest()

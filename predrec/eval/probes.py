@@ -45,7 +45,7 @@ class ProbeSettings:
 
 
 class StackedLinear(nn.Module):
-    """One linear layer per seed, `(num_seeds, rows, in)` to `(num_seeds, rows, out)`, initialised as `nn.Linear` is."""
+    """One linear layer per seed, `(num_seeds, rows, in)` to `(num_seeds, rows, out)`, initialised as `nn.Linear`."""
 
     def __init__(self, num_in: int, num_out: int, generators: Sequence[torch.Generator]):
         super().__init__()
@@ -116,7 +116,7 @@ class StackedHeads(nn.Module):
             if dropout is None:
                 moved = shift.sum(-1, keepdim=True)
             else:
-                rows = rows * dropout if rows.requires_grad else rows.mul_(dropout)
+                rows = rows * dropout
                 moved = shift @ dropout.transpose(1, 2)
             weight = weight * self.norm.weight[:, None]
         else:
@@ -180,7 +180,10 @@ class StackedPooler(nn.Module):
             direction = torch.einsum("skh,sk->sh", self.key, self.query)
             scores = torch.einsum("sblh,sh->sbl", states, direction) / states.shape[-1] ** 0.5
         else:
-            scores = self.position_weights[:, None, : states.shape[2]].expand(mask.shape)
+            # Positions beyond the longest text in training, whose weights are unknown, weigh as at the start.
+            length = states.shape[2]
+            known = self.position_weights[:, :length]
+            scores = F.pad(known, (0, length - known.shape[1]))[:, None].expand(mask.shape)
         weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
         return torch.einsum("sbl,sblh->sbh", weights, states)
 
@@ -281,7 +284,7 @@ class DropoutMasks:
 
 
 def probe_optimizer(probe: nn.Module, settings: ProbeSettings) -> torch.optim.Optimizer:
-    """Returns AdamW in the Trainer's manner: weight decay on the weights of linear layers and poolers alone."""
+    """Returns AdamW with weight decay on the weights of linear layers and poolers alone, as the Trainer has it."""
     spared = [p for name, p in probe.named_parameters() if "norm" in name or name.endswith(("bias", "scale"))]
     decayed = [p for p in probe.parameters() if not any(p is other for other in spared)]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -57,10 +58,10 @@ class Results:
     """What a command measured.
 
     In the file: `schema_version`, `commands` (what was typed), `versions`, `models` (one entry per checkpoint: name,
-    replicate, folder, fingerprint, model_type, hidden_size, num_hidden_layers, num_parameters), `records` (see
-    [`Record`]), `spectra` (singular values, centred: model, replicate, task, pooling, values), `notes` (by task).
-    Predictions of probes are in `predictions.npz` beside it: `model|replicate|task|pooling|head` of shape
-    `(num_seeds, num_rows)`, and `labels|task`.
+    replicate and what [`FrozenEncoder.describe`] says), `records` (see [`Record`]), `spectra` (singular values,
+    centred: model, replicate, task, pooling, values), `notes` (by task). Predictions of probes are in
+    `predictions.npz` beside it: `model|replicate|task|pooling|head` of shape `(num_seeds, num_rows)`, and
+    `labels|task`.
     """
 
     commands: list[str] = field(default_factory=list)
@@ -120,6 +121,7 @@ def write_results(folder: str | Path, results: Results) -> Path:
     text += ',\n "records": [\n  ' + ",\n  ".join(record_lines) + '\n ],\n "spectra": [\n  ' + ",\n  ".join(spectra)
     path = folder / "results.json"
     path.write_text(text + "\n ]\n}\n", encoding="utf-8")
+    (folder / "predictions.npz").unlink(missing_ok=True)
     if results.predictions:
         np.savez_compressed(folder / "predictions.npz", **results.predictions)
     return path
@@ -149,12 +151,17 @@ def read_results(path: str | Path) -> Results:
         )
     except FileNotFoundError:
         raise UserError(f"There are no results at {str(path)!r}.") from None
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a results file: {error}") from error
     predictions = path.with_name("predictions.npz")
     if predictions.is_file():
-        with np.load(predictions, allow_pickle=False) as arrays:
-            results.predictions = {name: arrays[name] for name in arrays.files}
+        try:
+            with np.load(predictions, allow_pickle=False) as arrays:
+                results.predictions = {name: arrays[name] for name in arrays.files}
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{predictions} is damaged: {error}. Measure again, or delete it.") from error
     return results
 
 
@@ -174,8 +181,8 @@ def merge_results(parts: Sequence[Results]) -> Results:
                 raise UserError(f"`{key[0]}` (checkpoint {key[1]}) is a different encoder in two of the results.")
             if not any((other["name"], other["replicate"]) == key for other in merged.models):
                 merged.models.append(model)
-        merged.commands += part.commands
-        merged.spectra += part.spectra
+        merged.commands += [command for command in part.commands if command not in merged.commands]
+        merged.spectra += [spectrum for spectrum in part.spectra if spectrum not in merged.spectra]
         merged.notes |= part.notes
         merged.predictions |= part.predictions
         merged.records += part.records
@@ -188,7 +195,9 @@ def _once(records: Iterable[Record]) -> Iterable[Record]:
     for record in records:
         key = tuple(value for name, value in asdict(record).items() if name != "value")
         if key in seen and seen[key] != record.value:
-            raise UserError(f"The results disagree on {record.model}, {record.task}, {record.metric}: give one of them.")
+            raise UserError(
+                f"The results disagree on {record.model}, {record.task}, {record.metric}: give one of them."
+            )
         if key not in seen:
             seen[key] = record.value
             yield record

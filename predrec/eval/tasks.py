@@ -201,9 +201,12 @@ def _from_folder(task: Task, data_dir: Path, splits: tuple[str, ...]) -> dict[st
         for suffix, builder in _BUILDERS.items():
             path = folder / f"{split}{suffix}"
             if path.is_file():
+                options = {"keep_default_na": False} if builder == "csv" else {}
                 try:
-                    found[split] = load_dataset(builder, data_files=str(path), split="train")
+                    found[split] = load_dataset(builder, data_files=str(path), split="train", **options)
                 except Exception as error:  # Whatever the reader of the format raises.
+                    if "corresponds to no data" in str(error):
+                        raise UserError(f"`{task.name}`, split `{split}` has no rows.") from error
                     raise UserError(f"`data_dir`: cannot read {str(path)!r}: {error}") from error
                 break
     return found

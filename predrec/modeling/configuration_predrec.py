@@ -24,6 +24,7 @@ class PredRecConfig(PreTrainedConfig):
         hidden_act (`str`, defaults to `"gelu"`): Activation of the feed-forward layer and of the head.
         hidden_dropout_prob (`float`, defaults to 0.0): Dropout after the embeddings and after each sub-layer.
         attention_probs_dropout_prob (`float`, defaults to 0.0): Dropout on attention weights.
+        classifier_dropout (`float`, defaults to 0.1): Dropout before the layer of a classifier.
         max_position_embeddings (`int`, defaults to 512): Longest sequence.
         position_embedding_type (`"sinusoidal"` or `"rotary"`, defaults to `"sinusoidal"`):
             Sinusoidal adds a fixed table to the token embeddings (the paper). Rotary turns queries and keys instead
@@ -54,6 +55,7 @@ class PredRecConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
+    classifier_dropout: float | int = 0.1
     max_position_embeddings: int = 512
     position_embedding_type: Literal["sinusoidal", "rotary"] = "sinusoidal"
     rotary_base: float | int = 10000.0
@@ -82,7 +84,7 @@ class PredRecConfig(PreTrainedConfig):
         for name in ("initializer_range", "rotary_base", "layer_norm_eps", "head_layer_norm_eps"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be positive.")
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1).")
         if self.hidden_act not in ACT2FN:

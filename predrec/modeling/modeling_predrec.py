@@ -11,7 +11,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
@@ -321,4 +321,71 @@ class PredRecForMaskedLM(PredRecPreTrainedModel):
         )
 
 
-__all__ = ["PredRecForMaskedLM", "PredRecModel", "PredRecPreTrainedModel"]
+class PredRecForSequenceClassification(PredRecPreTrainedModel):
+    """The encoder with a linear layer on the mean of the real tokens' states: classes or, with one label, a score."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+    def __init__(self, config: PredRecConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = PredRecModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """Scores texts.
+
+        Args:
+            input_ids, attention_mask, position_ids, inputs_embeds, token_type_ids: As in [`PredRecModel.forward`].
+            labels (`torch.Tensor` of shape `(batch_size,)`, *optional*):
+                Classes, or scores when the model has one label; `(batch_size, num_labels)` for several at once
+                (`problem_type="multi_label_classification"`).
+
+        Returns:
+            `SequenceClassifierOutput` with `logits` of shape `(batch_size, num_labels)` and, given labels, the `loss`:
+            cross-entropy, mean squared error for a score, binary cross-entropy for several labels at once.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        states = outputs.last_hidden_state
+        real = states.new_ones(states.shape[:2]) if attention_mask is None else attention_mask.to(states.dtype)
+        pooled = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+        logits = self.classifier(self.dropout(pooled))
+        loss = None
+        if labels is not None:
+            loss = self._loss(logits.float(), labels)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.config.problem_type == "multi_label_classification":
+            return F.binary_cross_entropy_with_logits(logits, labels.float())
+        if self.num_labels == 1:
+            return F.mse_loss(logits[:, 0], labels.flatten().float())
+        return F.cross_entropy(logits, labels.flatten())
+
+
+__all__ = [
+    "PredRecForMaskedLM",
+    "PredRecForSequenceClassification",
+    "PredRecModel",
+    "PredRecPreTrainedModel",
+]

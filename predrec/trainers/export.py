@@ -14,6 +14,7 @@ AUTO_MAP = {
     "AutoConfig": "configuration_predrec.PredRecConfig",
     "AutoModel": "modeling_predrec.PredRecModel",
     "AutoModelForMaskedLM": "modeling_predrec.PredRecForMaskedLM",
+    "AutoModelForSequenceClassification": "modeling_predrec.PredRecForSequenceClassification",
 }
 """Which class loads what, in a process that does not have this package."""
 

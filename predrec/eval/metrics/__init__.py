@@ -1,5 +1,6 @@
 """Metrics as `evaluate` modules that load without network: `evaluate.load(metric_path("uniformity"))`."""
 
+from functools import cache
 from pathlib import Path
 
 import evaluate
@@ -28,6 +29,7 @@ def metric_path(name: str) -> str:
     return str(Path(__file__).parent / name)
 
 
+@cache
 def load_metric(name: str, config_name: str | None = None) -> evaluate.Metric:
     """Loads one of the metrics of this folder."""
     return evaluate.load(metric_path(name), config_name)

@@ -1,0 +1,126 @@
+"""Ordinary fine-tuning on GLUE tasks, through `Trainer`: the other mode of `probe_glue`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerBase,
+    Trainer,
+    set_seed,
+)
+from transformers.trainer_utils import SaveStrategy
+
+from ..configuration import EncoderArguments
+from ..configuration.probe_arguments import FINETUNE_DEFAULTS, GlueTrainingArguments, ProbeArguments
+from ..errors import UserError
+from ..eval.encoder import FrozenEncoder, load_encoder
+from ..eval.metrics import load_metric
+from ..eval.results import Results, add_record
+from ..eval.tasks import Split, Task
+
+
+def finetune(
+    encoder_arguments: EncoderArguments,
+    arguments: ProbeArguments,
+    training: GlueTrainingArguments,
+    given: dict[str, Any],
+    tasks: Sequence[Task],
+    splits: dict[str, tuple[Split, Split]],
+    results: Results,
+) -> None:
+    """Fine-tunes every model on every task with every seed and records the scores.
+
+    Without `--do_train`, the models must be fine-tuned already, and are only evaluated.
+    """
+    for name, default in FINETUNE_DEFAULTS.items():
+        if name not in given:
+            setattr(training, name, default)
+    if "save_strategy" not in given:
+        training.save_strategy = SaveStrategy.NO
+    for name, paths in encoder_arguments.named_models().items():
+        for replicate, path in enumerate(paths):
+            # Loaded as an encoder first, which checks it and says what it is.
+            encoder = load_encoder(
+                path, encoder_arguments.max_seq_length, trust_remote_code=encoder_arguments.trust_remote_code
+            )
+            results.models.append({"name": name, "replicate": replicate, **encoder.describe()})
+            for task in tasks:
+                for seed in range(training.seed, training.seed + arguments.seeds):
+                    folder = Path(training.output_dir) / "finetuned" / f"{name}-{replicate}-{task.name}-{seed}"
+                    run = dataclasses.replace(training, output_dir=str(folder), seed=seed)
+                    who = {"model": name, "replicate": replicate, "seed": seed}
+                    finetune_once(path, encoder, task, splits[task.name], run, encoder_arguments, results, who)
+
+
+def finetune_once(
+    path: str,
+    encoder: FrozenEncoder,
+    task: Task,
+    splits: tuple[Split, Split],
+    training: GlueTrainingArguments,
+    encoder_arguments: EncoderArguments,
+    results: Results,
+    who: dict[str, Any],
+) -> None:
+    """Fine-tunes one model on one task with one seed."""
+    set_seed(training.seed)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        path,
+        num_labels=task.num_labels or 1,
+        problem_type="regression" if task.is_regression else "single_label_classification",
+        trust_remote_code=encoder_arguments.trust_remote_code,
+        output_loading_info=True,
+    )
+    if not training.do_train and info["missing_keys"]:
+        raise UserError(
+            f"{path!r} is not fine-tuned ({sorted(info['missing_keys'])[0]} is missing): pass `--do_train`."
+        )
+    datasets = [tokenized(split, encoder.tokenizer, encoder.max_seq_length, task) for split in splits]
+    trainer = Trainer(
+        model=model,
+        args=training,
+        data_collator=DataCollatorWithPadding(encoder.tokenizer),
+        train_dataset=datasets[0],
+        eval_dataset=datasets[1],
+        processing_class=encoder.tokenizer,
+    )
+    if training.do_train:
+        trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+        if training.save_strategy != SaveStrategy.NO:
+            trainer.save_model()
+    if not training.do_eval:
+        return
+    output = trainer.predict(datasets[1]).predictions
+    scores = np.asarray(output[0] if isinstance(output, tuple) else output)
+    predicted = scores[:, 0] if task.is_regression else scores.argmax(-1)
+    metrics = load_metric("glue", task.folder).compute(
+        predictions=predicted.tolist(), references=splits[1].labels.tolist()
+    )
+    for metric, value in metrics.items():
+        add_record(
+            results,
+            kind="finetune",
+            task=task.name,
+            metric=metric,
+            value=value,
+            num_train=len(splits[0]),
+            num_eval=len(splits[1]),
+            **who,
+        )
+    key = f"{who['model']}|{who['replicate']}|{task.name}|finetune|-"
+    earlier = [results.predictions[key]] if key in results.predictions else []
+    results.predictions[key] = np.concatenate([*earlier, predicted[None]])
+    results.predictions[f"labels|{task.name}"] = splits[1].labels
+
+
+def tokenized(split: Split, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, task: Task) -> Dataset:
+    """Returns the split as `Trainer` takes it; pairs are encoded as one sequence."""
+    columns = tokenizer(*split.texts, truncation=True, max_length=max_seq_length)
+    labels = split.labels.astype(np.float32) if task.is_regression else split.labels
+    return Dataset.from_dict({**columns, "labels": labels.tolist()})

@@ -1,0 +1,280 @@
+"""GLUE on a frozen encoder: `python scripts/probe_glue.py --models hybrid=DIR mlm=DIR --tasks sst2 mrpc`."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..configuration import EncoderArguments, TaskArguments
+from ..configuration.probe_arguments import GlueTrainingArguments, ProbeArguments, check_mode
+from ..errors import UserError
+from ..eval.classical import bag_of_words_predictions, majority_predictions
+from ..eval.embeddings import Embedder
+from ..eval.metrics import load_metric
+from ..eval.probes import Inputs, Probe, ProbeSettings, build_probe, predict_probe, train_probe
+from ..eval.results import BASELINES, Results, add_record, write_results
+from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_splits
+from .evaluation import embedders, run, set_threads, table
+from .finetune import finetune
+
+ARGUMENTS = (EncoderArguments, TaskArguments, ProbeArguments, GlueTrainingArguments)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
+    return run("probe_glue", argv, ARGUMENTS, probe_glue)
+
+
+def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
+    """Trains and evaluates heads, or fine-tunes, and writes `results.json`."""
+    encoder_arguments, task_arguments, probe_arguments, training = parsed
+    check_mode(probe_arguments.mode, given)
+    if not (training.do_train or training.do_eval):
+        training.do_train = training.do_eval = True
+    started = time.perf_counter()
+    set_threads(encoder_arguments)
+    tasks = [find_task(name) for name in task_arguments.names(PAPER_TASKS)]
+    splits = {task.name: read_task(task, task_arguments) for task in tasks}
+    results = Results(commands=[typed])
+    for task in tasks:
+        note(results, task, splits[task.name][0])
+    if probe_arguments.mode == "finetune":
+        finetune(encoder_arguments, probe_arguments, training, given, tasks, splits, results)
+    else:
+        for task in tasks:
+            if training.do_eval:
+                add_baselines(results, task, *splits[task.name])
+        for name, replicate, embedder in embedders(encoder_arguments, results):
+            for task in tasks:
+                probe_task(
+                    results, name, replicate, embedder, task, splits[task.name], probe_arguments, training, given
+                )
+    path = write_results(training.output_dir, results)
+    print(summary(results, tasks, probe_arguments.mode))
+    print(f"\n{path}  ({time.perf_counter() - started:.0f} s)\nnext:")
+    print(f"  python scripts/report.py {training.output_dir} --output {training.output_dir}/report")
+    return 0
+
+
+def read_task(task: Task, arguments: TaskArguments) -> tuple[Split, Split]:
+    """Reads both splits of a task."""
+    train, evaluation = load_splits(
+        task, arguments.data_dir, True, arguments.max_train_samples, arguments.max_eval_samples
+    )
+    return train, evaluation
+
+
+def note(results: Results, task: Task, train: Split) -> None:
+    """Notes where a score cannot be compared with published ones."""
+    if task.full_train_size and len(train) != task.full_train_size:
+        results.notes[task.name] = (
+            f"trained on {len(train):,} of {task.full_train_size:,} rows: not comparable with published scores"
+        )
+
+
+def add_baselines(results: Results, task: Task, train: Split, evaluation: Split) -> None:
+    """Measures what needs no encoder."""
+    predictors = {"majority": majority_predictions, "bag-of-words": bag_of_words_predictions}
+    for name in BASELINES:
+        scores = glue_scores(task, predictors[name](train, evaluation, task), evaluation)
+        for metric, value in scores.items():
+            add_record(
+                results,
+                kind="probe",
+                model=name,
+                task=task.name,
+                metric=metric,
+                value=value,
+                num_train=len(train),
+                num_eval=len(evaluation),
+            )
+
+
+def glue_scores(task: Task, predictions: np.ndarray, evaluation: Split) -> dict[str, float]:
+    """Computes the task's metrics with its `evaluate` module."""
+    metric = load_metric("glue", task.folder)
+    return metric.compute(predictions=predictions.tolist(), references=evaluation.labels.tolist())
+
+
+def settings_for(task: Task, arguments: ProbeArguments, training: GlueTrainingArguments, given: dict) -> ProbeSettings:
+    """Puts together how the heads of a task are trained."""
+    epochs = training.num_train_epochs if "num_train_epochs" in given else task.num_epochs
+    if epochs != int(epochs) or epochs < 1:
+        raise UserError(f"`num_train_epochs` is {epochs}; a probe trains whole epochs, at least one.")
+    return ProbeSettings(
+        num_epochs=int(epochs),
+        batch_size=training.per_device_train_batch_size,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        dropout=arguments.dropout,
+        head=arguments.head,
+        mlp_size=arguments.mlp_size,
+    )
+
+
+def probe_task(
+    results: Results,
+    name: str,
+    replicate: int,
+    embedder: Embedder,
+    task: Task,
+    splits: tuple[Split, Split],
+    arguments: ProbeArguments,
+    training: GlueTrainingArguments,
+    given: dict[str, Any],
+) -> None:
+    """Trains the heads of one model and task with every pooling, and records their scores."""
+    settings = settings_for(task, arguments, training, given)
+    seeds = list(range(training.seed, training.seed + arguments.seeds))
+    plain = [pooling.removesuffix("-trained") for pooling in arguments.pooling if not pooling.endswith("-trained")]
+    trained = any(pooling.endswith("-trained") for pooling in arguments.pooling)
+    groups = embedder.groups_for(plain, trained)
+    embedder.encode([text for split in splits for column in split.texts for text in column], groups)
+    for pooling in arguments.pooling:
+        folder = Path(training.output_dir) / "heads" / f"{name}-{replicate}"
+        path = folder / f"{task.name}-{pooling}-{arguments.head}.safetensors"
+        epochs = run_heads(embedder, task, splits, pooling, settings, seeds, path, training)
+        if not training.do_eval:
+            continue
+        record_scores(results, name, replicate, task, splits, pooling, settings, seeds, epochs, embedder.num_draws)
+
+
+def run_heads(
+    embedder: Embedder,
+    task: Task,
+    splits: tuple[Split, Split],
+    pooling: str,
+    settings: ProbeSettings,
+    seeds: list[int],
+    path: Path,
+    training: GlueTrainingArguments,
+) -> list[np.ndarray]:
+    """Trains heads and saves them, or loads them; returns predictions, `(num_seeds, num_rows)`, after each epoch."""
+    # Untrained attention is another draw, so other vectors, for every seed; otherwise all seeds train together.
+    together = [[seed] for seed in seeds] if pooling == "attention" else [seeds]
+    state: dict[str, Any] = {}
+    history: list[list[np.ndarray]] = []
+    saved = None if training.do_train else load_heads(path)
+    for number, group in enumerate(together):
+        draw = (group[0] - training.seed) % embedder.num_draws
+        train, evaluation = (inputs_for(embedder, split, pooling, draw) for split in splits)
+        kind = pooling.removesuffix("-trained") if pooling.endswith("-trained") else None
+        if saved is None:
+            probe, epochs = train_probe(
+                train, splits[0].labels, task.num_labels, settings, group, evaluation, task.label_range, kind
+            )
+        else:
+            probe = build_probe(train, task.num_labels, settings, group, task.label_range, kind)
+            fill(probe, saved, number, path)
+            epochs = [predict_probe(probe, evaluation)]
+        state |= {f"{number}.{key}": value.contiguous() for key, value in probe.state_dict().items()}
+        history.append([classes(scores, task) for scores in epochs])
+    if saved is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(state, path, metadata={"seeds": " ".join(map(str, seeds))})
+    return [np.concatenate(parts) for parts in zip(*history, strict=True)]
+
+
+def load_heads(path: Path) -> dict[str, Any]:
+    """Loads heads that an earlier call trained."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"There are no trained heads at {str(path)!r} ({error}): pass `--do_train`, too, or the same `output_dir`."
+        ) from error
+
+
+def fill(probe: Probe, saved: dict[str, Any], number: int, path: Path) -> None:
+    """Puts saved weights into heads."""
+    own = {key.split(".", 1)[1]: value for key, value in saved.items() if key.split(".", 1)[0] == str(number)}
+    try:
+        probe.load_state_dict(own)
+    except RuntimeError as error:
+        raise UserError(f"The heads at {str(path)!r} are for another encoder, head or number of seeds.") from error
+
+
+def inputs_for(embedder: Embedder, split: Split, pooling: str, draw: int) -> Inputs:
+    """Returns what heads take: vectors or token states, one per text column."""
+    if pooling.endswith("-trained"):
+        return tuple(embedder.token_states(column) for column in split.texts)
+    vectors = [embedder.vectors(column, pooling) for column in split.texts]
+    return tuple(column[:, draw] if pooling == "attention" else column for column in vectors)
+
+
+def classes(scores: np.ndarray, task: Task) -> np.ndarray:
+    """Turns the scores of heads, `(num_seeds, num_rows, num_outputs)`, into classes or, for regression, scores."""
+    if not np.isfinite(scores).all():
+        raise UserError(f"The heads of `{task.name}` diverged: lower `learning_rate`.")
+    return scores[..., 0] if task.is_regression else scores.argmax(-1)
+
+
+def record_scores(
+    results: Results,
+    name: str,
+    replicate: int,
+    task: Task,
+    splits: tuple[Split, Split],
+    pooling: str,
+    settings: ProbeSettings,
+    seeds: list[int],
+    epochs: list[np.ndarray],
+    num_draws: int,
+) -> None:
+    """Records the scores after the last epoch and, labelled so, those of the best epoch on the evaluation split."""
+    shared = {
+        "kind": "probe",
+        "model": name,
+        "replicate": replicate,
+        "task": task.name,
+        "pooling": pooling,
+        "head": settings.head,
+        "num_train": len(splits[0]),
+        "num_eval": len(splits[1]),
+        "num_epochs": settings.num_epochs,
+        "batch_size": settings.batch_size,
+    }
+    for index, seed in enumerate(seeds):
+        draw = {"draw": index % num_draws} if pooling == "attention" else {}
+        for metric, value in glue_scores(task, epochs[-1][index], splits[1]).items():
+            add_record(results, **shared, **draw, seed=seed, metric=metric, value=value)
+        if len(epochs) > 1:
+            best = max(headline(task, predictions[index], splits[1]) for predictions in epochs)
+            add_record(results, **shared, **draw, seed=seed, metric=task.metric, value=best, variant="best_on_eval")
+    results.predictions[f"{name}|{replicate}|{task.name}|{pooling}|{settings.head}"] = epochs[-1]
+    results.predictions[f"labels|{task.name}"] = splits[1].labels
+
+
+def headline(task: Task, predictions: np.ndarray, evaluation: Split) -> float:
+    """Computes the headline metric without the file that `compute` writes and reads: it is called every epoch."""
+    return load_metric("glue", task.folder)._compute(predictions, evaluation.labels)[task.metric]
+
+
+def summary(results: Results, tasks: Sequence[Task], kind: str) -> str:
+    """Lays out mean and standard deviation over seeds and checkpoints."""
+    names = [name for name in BASELINES if results.select(model=name)] + results.model_names
+    keys = dict.fromkeys((r.pooling, r.head) for r in results.records if r.model in results.model_names)
+    rows = []
+    for name in names:
+        for pooling, head in keys if name not in BASELINES else [(None, None)]:
+            cells = []
+            for task in tasks:
+                values = results.values(
+                    kind=kind, model=name, task=task.name, metric=task.metric, pooling=pooling, head=head, variant=None
+                )
+                spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+                cells.append(f"{values.mean():.3f}{spread}" if len(values) else "-")
+            how = " ".join(str(word) for word in (pooling, head) if word)
+            rows.append([BASELINES.get(name, name), how, *cells])
+    notes = [f"{task}: {text}" for task, text in results.notes.items()]
+    header = ["", "", *(f"{task.name} ({task.metric})" for task in tasks)]
+    return "\n".join(["", table(header, rows), *notes])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Arguments of `probe_glue`."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from ..errors import UserError
+from .evaluation_arguments import check_poolings
+
+PROBE_TRAINING = (
+    "output_dir",
+    "num_train_epochs",
+    "learning_rate",
+    "weight_decay",
+    "per_device_train_batch_size",
+    "seed",
+    "do_train",
+    "do_eval",
+)
+"""Of `TrainingArguments`, what a probe follows; the others are for fine-tuning and refused with a probe."""
+
+PROBE_ONLY = ("head", "pooling", "dropout", "mlp_size")
+
+
+@dataclass
+class ProbeArguments:
+    """How a task is learned.
+
+    Args:
+        mode (`"probe"` or `"finetune"`, defaults to `"probe"`): Frozen encoder, or ordinary fine-tuning.
+        head (`"linear"` or `"mlp"`, defaults to `"linear"`): Of a probe.
+        pooling (`list[str]`, defaults to `["mean"]`): Of a probe, one or several of mean, max, weighted, attention,
+            cls, attention-trained, weighted-trained. Untrained attention has another draw for every seed.
+        seeds (`int`, defaults to 5): Seeds, from `seed` on.
+        dropout (`float`, defaults to 0.2): Of a probe's last layer.
+        mlp_size (`int`, defaults to 256): Width of the hidden layer of `head=mlp`.
+    """
+
+    mode: str = field(default="probe", metadata={"help": "Frozen encoder or not.", "choices": ["probe", "finetune"]})
+    head: str = field(default="linear", metadata={"help": "Of a probe.", "choices": ["linear", "mlp"]})
+    pooling: list[str] = field(default_factory=lambda: ["mean"], metadata={"help": "Poolings of a probe."})
+    seeds: int = field(default=5, metadata={"help": "How many seeds."})
+    dropout: float = field(default=0.2, metadata={"help": "Dropout of a probe."})
+    mlp_size: int = field(default=256, metadata={"help": "Width of the hidden layer of an mlp head."})
+
+    def __post_init__(self):
+        check_poolings(self.pooling)
+        for name in ("seeds", "mlp_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"`dropout` is {self.dropout}; it must lie in [0, 1).")
+
+
+@dataclass
+class GlueTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with the defaults of a probe: learning rate 1e-3, weight decay 0.01, batches of 256.
+
+    Epochs are the task's own unless given. Fine-tuning keeps the defaults of `TrainingArguments`.
+    """
+
+    learning_rate: float = field(default=1e-3, metadata={"help": "Of AdamW; 5e-5 when fine-tuning."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Of AdamW; 0 when fine-tuning."})
+    per_device_train_batch_size: int = field(default=256, metadata={"help": "Rows per update; 8 when fine-tuning."})
+
+
+FINETUNE_DEFAULTS = {"learning_rate": 5e-5, "weight_decay": 0.0, "per_device_train_batch_size": 8}
+
+
+def check_mode(mode: str, given: dict) -> None:
+    """Refuses arguments that the mode would ignore.
+
+    Raises:
+        UserError: Naming them.
+    """
+    training = set(GlueTrainingArguments.__dataclass_fields__) & set(given)
+    ignored = sorted(training - set(PROBE_TRAINING) if mode == "probe" else set(PROBE_ONLY) & set(given))
+    if ignored:
+        other = "finetune" if mode == "probe" else "probe"
+        raise UserError(f"`{ignored[0]}` has no effect with `mode={mode}`: drop it, or pass `--mode {other}`.")

@@ -1,0 +1,8 @@
+"""GLUE on a frozen or fine-tuned encoder: `python scripts/probe_glue.py --models hybrid=DIR mlm=DIR --tasks sst2`."""
+
+import sys
+
+from predrec.commands.probe_glue import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""A report of what was measured: `python scripts/report.py --help`."""
+
+import sys
+
+from predrec.commands.report import main
+
+if __name__ == "__main__":
+    sys.exit(main())
