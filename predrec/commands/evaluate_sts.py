@@ -1,4 +1,4 @@
-"""Sentence similarity of frozen encoders: `python scripts/evaluate_sts.py --models hybrid=DIR mlm=DIR --tasks stsb`."""
+"""Sentence similarity of frozen encoders: `python scripts/evaluate_sts.py --models hybrid=DIR --tasks stsb`."""
 
 import sys
 import time

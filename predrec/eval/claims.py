@@ -1,0 +1,186 @@
+"""The claims of arXiv 2606.05173, one row each, tested for any two models.
+
+A claim is about a way of training, so what counts are pre-training seeds: the differences are between checkpoints,
+paired in the order they were given, after averaging over heads and draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .geometry import CENTRED_IN_PAPER
+from .results import Record, Results
+from .statistics import Comparison, Verdict, compare, corrected, verdict
+from .tasks import TASKS
+
+RELATIVE_MARGINS = {"effective_rank": 0.05, "stable_rank": 0.05}
+MARGINS = {"uniformity": 0.05, "spectral_entropy": 0.01, "alignment": 0.01}
+DEFAULT_MARGIN = 0.01
+"""Differences smaller than this do not matter: one point of a score; for ranks, a share of the baseline's."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the table of claims.
+
+    Args:
+        number (`int`), text (`str`): What the model does, against the baseline.
+        kind (`str`): Of the records: `geometry` or `probe`.
+        metrics (`tuple[str, ...]`): The first decides, the others are shown. `headline` is each task's own.
+        direction (`1`, `-1` or `0`): The model has more, less, or about the same.
+        poolings (`tuple[str, ...]`): Which count; all when empty.
+        tasks (`tuple[str, ...]`): Which count; all when empty.
+        against_zero (`bool`): Tested against 0 instead of the baseline.
+    """
+
+    number: int
+    text: str
+    kind: Literal["geometry", "probe"]
+    metrics: tuple[str, ...]
+    direction: int
+    poolings: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    against_zero: bool = False
+
+
+CLAIMS = (
+    Claim(1, "is more uniform (lower uniformity)", "geometry", ("uniformity",), -1),
+    Claim(
+        2,
+        "has a richer max-pooled spectrum",
+        "geometry",
+        ("spectral_entropy", "effective_rank", "stable_rank"),
+        1,
+        ("max",),
+    ),
+    Claim(3, "has a lower token probe", "geometry", ("token_probe",), -1),
+    Claim(4, "has a better probe gap", "geometry", ("probe_gap",), 1),
+    Claim(5, "has similar linear-probe scores", "probe", ("headline",), 0, ("mean",)),
+    Claim(6, "has looser classes (higher alignment)", "geometry", ("alignment",), 1),
+    Claim(7, "has a positive CoLA MCC", "geometry", ("semantic_probe",), 1, ("mean",), ("cola",), against_zero=True),
+)
+
+WORDS: dict[int, dict[Verdict, str]] = {
+    0: {"improves": "contradicted: better", "harms": "contradicted: worse", "equivalent": "holds"},
+    1: {"improves": "holds", "harms": "contradicted", "equivalent": "no difference"},
+}
+"""What a verdict means for a claim of equality (0) or of a direction (1)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison: differences of checkpoints in one task, pooling and metric, in the claimed direction."""
+
+    task: str
+    pooling: str
+    metric: str
+    differences: np.ndarray
+    comparison: Comparison
+    p: float
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """What the measurements say of a claim.
+
+    Args:
+        claim (`Claim`): Which.
+        cells (`list[Cell]`): Every task, pooling and metric, with p corrected by Holm within the claim.
+        overall (`Comparison`): Of the deciding metric's mean over tasks and poolings.
+        p (`float`): Of `overall`, paired t, corrected by Holm over the claims that could be tested.
+        verdict (`str`): In words.
+    """
+
+    claim: Claim
+    cells: list[Cell]
+    overall: Comparison
+    p: float
+    verdict: str
+
+
+def in_paper_convention(record: Record) -> bool:
+    """Is the record raw or centred as the paper has it?"""
+    if record.kind != "geometry" or record.variant is None:
+        return record.variant is None
+    return record.variant == ("centred" if record.metric in CENTRED_IN_PAPER else "raw")
+
+
+def by_checkpoint(
+    results: Results, kind: str, model: str, task: str, metric: str, pooling: str | None = None
+) -> np.ndarray:
+    """Returns one value per checkpoint, `(num_checkpoints,)`, averaged over heads' seeds and draws."""
+    wanted = {"kind": kind, "model": model, "task": task, "metric": metric, "pooling": pooling}
+    if kind == "probe":
+        wanted["head"] = "linear"
+    records = [record for record in results.select(**wanted) if in_paper_convention(record)]
+    replicates = sorted({record.replicate for record in records})
+    return np.array([np.mean([r.value for r in records if r.replicate == one]) for one in replicates])
+
+
+def test_claims(results: Results, model: str, baseline: str, alpha: float = 0.05) -> list[ClaimResult]:
+    """Tests every claim that the results have the numbers for.
+
+    Args:
+        results (`Results`): Of probes and geometry.
+        model, baseline (`str`): Names of two models.
+        alpha (`float`, defaults to 0.05): Level of the tests.
+    """
+    found = []
+    for claim in CLAIMS:
+        cells = _cells(results, claim, model, baseline)
+        if cells:
+            deciding = [cell for cell in cells if cell.metric == _deciding(claim, cell.task)]
+            shortest = min(len(cell.differences) for cell in deciding)
+            overall = np.mean([cell.differences[:shortest] for cell in deciding], axis=0)
+            margin = float(np.mean([_margin(results, claim, cell, baseline) for cell in deciding]))
+            found.append((claim, cells, overall, margin))
+    ps = corrected([compare(overall).t_p for _, _, overall, _ in found])
+    return [
+        ClaimResult(claim, cells, compare(overall), p, _in_words(claim, overall, p, margin, alpha))
+        for (claim, cells, overall, margin), p in zip(found, ps, strict=True)
+    ]
+
+
+test_claims.__test__ = False  # A name that pytest would take for a test of its own.
+
+
+def _deciding(claim: Claim, task: str) -> str:
+    return TASKS[task].metric if claim.metrics[0] == "headline" else claim.metrics[0]
+
+
+def _cells(results: Results, claim: Claim, model: str, baseline: str) -> list[Cell]:
+    found: list[tuple[str, str, str, np.ndarray]] = []
+    own = [record for record in results.select(kind=claim.kind, model=model) if record.task in TASKS]
+    for task in dict.fromkeys(record.task for record in own):
+        for pooling in dict.fromkeys(record.pooling for record in own):
+            if (claim.tasks and task not in claim.tasks) or (claim.poolings and pooling not in claim.poolings):
+                continue
+            # At its uniform start weighted pooling is the mean: it would count twice.
+            if pooling is None or pooling == "weighted":
+                continue
+            for name in claim.metrics:
+                metric = TASKS[task].metric if name == "headline" else name
+                values = by_checkpoint(results, claim.kind, model, task, metric, pooling)
+                other = by_checkpoint(results, claim.kind, baseline, task, metric, pooling)
+                if claim.against_zero:
+                    other = np.zeros(len(values))
+                count = min(len(values), len(other))
+                if count:
+                    differences = (values[:count] - other[:count]) * (claim.direction or 1)
+                    found.append((task, pooling, metric, differences))
+    ps = corrected([compare(differences).t_p for *_, differences in found])
+    return [Cell(*one, compare(one[-1]), p) for one, p in zip(found, ps, strict=True)]
+
+
+def _margin(results: Results, claim: Claim, cell: Cell, baseline: str) -> float:
+    if cell.metric in RELATIVE_MARGINS:
+        values = by_checkpoint(results, claim.kind, baseline, cell.task, cell.metric, cell.pooling)
+        return RELATIVE_MARGINS[cell.metric] * float(np.abs(values).mean())
+    return MARGINS.get(cell.metric, DEFAULT_MARGIN)
+
+
+def _in_words(claim: Claim, differences: Sequence[float], p: float, margin: float, alpha: float) -> str:
+    found = verdict(differences, p, margin, alpha)
+    return WORDS[abs(claim.direction)].get(found, found)

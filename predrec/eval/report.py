@@ -1,0 +1,459 @@
+"""From results to a report: tables with uncertainty, claims with verdicts, figures."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .claims import ClaimResult, by_checkpoint, in_paper_convention, test_claims
+from .document import Block, Heading, Paragraph, Table
+from .figures import all_figures
+from .results import BASELINES, Results
+from .statistics import Comparison, bootstrap_interval, compare, corrected, mcnemar_p, verdict
+from .tasks import TASKS
+
+SCORE_MARGIN = 0.01
+"""Scores closer than this, one point, are equivalent in practice."""
+
+GEOMETRY = (
+    ("uniformity", -1),
+    ("alignment", 0),
+    ("spectral_entropy", 1),
+    ("effective_rank", 1),
+    ("stable_rank", 1),
+    ("rank_90", 1),
+    ("intra_inter_ratio", -1),
+    ("semantic_probe", 1),
+    ("token_probe", 0),
+    ("probe_gap", 1),
+)
+"""Measures, and which way is better; 0 where neither is."""
+
+CENTRED = (("uniformity", -1), ("mean_cosine", 0), ("alignment", 0), ("intra_inter_ratio", -1))
+UNCENTRED = (("mean_cosine", 0), ("effective_rank", 1), ("spectral_entropy", 1), ("stable_rank", 1))
+
+PUBLISHED = ("hybrid", "mlm")
+"""Order of every published pair."""
+
+
+@cache
+def published() -> dict[str, Any]:
+    """Returns the paper's numbers."""
+    return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+
+
+def build_report(results: Results, baseline: str | None = None, with_published: bool = False) -> list[Block]:
+    """Puts the report together.
+
+    Args:
+        results (`Results`): Merged, of any commands.
+        baseline (`str`, *optional*): Model that the others are compared with; the last one when absent.
+        with_published (`bool`, defaults to `False`): Put the paper's numbers beside ours.
+
+    Raises:
+        UserError: If the baseline is not among the models.
+    """
+    names = results.model_names
+    if baseline is not None and baseline not in names:
+        raise UserError(f"`baseline` {baseline!r} is not among the models: {', '.join(names)}.")
+    baseline = baseline or (names[-1] if len(names) > 1 else None)
+    others = [name for name in names if name != baseline] if baseline else []
+    figures = {picture.name: picture for picture in all_figures(results)}
+    blocks: list[Block] = [Heading(f"Evaluation of {_listed(names)}", 1), *_about(results, baseline)]
+    for model in others:
+        blocks += _claims(test_claims(results, model, str(baseline)), model, str(baseline))
+    for kind, title in (("probe", "Probes of the frozen encoder"), ("finetune", "Fine-tuning")):
+        blocks += _scores(results, kind, title, with_published)
+        if results.select(kind=kind):
+            for model in others:
+                blocks += _comparison(results, kind, model, str(baseline))
+            blocks += [figures.pop("probes")] if "probes" in figures else []
+    blocks += _geometry(results, with_published)
+    blocks += list(figures.values())
+    blocks += _similarity(results)
+    return blocks + _provenance(results)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _about(results: Results, baseline: str | None) -> list[Block]:
+    rows = [
+        [
+            model["name"], str(model["replicate"]), model["folder"], model["model_type"],
+            f"{model['num_hidden_layers']} x {model['hidden_size']}", f"{model['num_parameters'] / 1e6:.1f} M",
+            model["dtype"], f"`{model['weights']}`",
+        ]
+        for model in results.models
+    ]  # fmt: skip
+    header = ["model", "checkpoint", "folder", "type", "layers x width", "parameters", "computed in", "weights"]
+    counts = {name: sum(model["name"] == name for model in results.models) for name in results.model_names}
+    few = [name for name, count in counts.items() if count < 6]
+    text = f"The others are compared with **{baseline}**. " if baseline else ""
+    if few and baseline:
+        text += (
+            f"{_listed([f'{name}: {counts[name]}' for name in counts])} checkpoints. A claim about a way of training "
+            "needs several pre-training seeds: with fewer than 6, a sign-flip test cannot reach p < 0.05 "
+            '(its smallest p is 2 / 2^n), and the verdict is "too few seeds" whatever the numbers.'
+        )
+    return [Table(header, rows), Paragraph(text)] if text else [Table(header, rows)]
+
+
+def _claims(found: list[ClaimResult], model: str, baseline: str) -> list[Block]:
+    if not found:
+        return []
+    rows = []
+    for one in found:
+        agree = sum(cell.comparison.effect > 0 for cell in one.cells)
+        rows.append(
+            [
+                f"{one.claim.number}. {model} {one.claim.text}",
+                _direction(one),
+                f"{one.overall.effect:+.3f}",
+                _interval(one.overall),
+                _p(one.p, one.overall),
+                f"{agree} of {len(one.cells)}" if one.claim.direction else "-",
+                f"**{one.verdict}**",
+            ]
+        )
+    header = ["claim", "observed", "effect", "95 % interval", "corrected p", "cells that agree", "verdict"]
+    return [
+        Heading(f"The paper's claims: {model} against {baseline}"),
+        Paragraph(
+            "Differences are between checkpoints, paired in the order given, averaged over tasks, poolings, heads and "
+            "draws, and counted in the claimed direction: above 0 agrees with the claim. Paired t, corrected by Holm "
+            "over the claims; cells are tasks, poolings and measures."
+        ),
+        Table(header, rows),
+    ]
+
+
+def _direction(one: ClaimResult) -> str:
+    if one.claim.direction == 0:
+        return "-"
+    return "yes" if one.overall.effect > 0 else "no"
+
+
+def _interval(comparison: Comparison) -> str:
+    if not np.isfinite(comparison.low):
+        return "-"
+    return f"{comparison.low:+.3f} to {comparison.high:+.3f}"
+
+
+def _p(p: float, comparison: Comparison) -> str:
+    return "-" if comparison.num_seeds < 2 else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _spread(values: np.ndarray, digits: int = 3) -> str:
+    if not len(values):
+        return "-"
+    text = f"{values.mean():.{digits}f}"
+    return f"{text} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else text
+
+
+def _with_interval(values: np.ndarray) -> str:
+    text = _spread(values)
+    if len(values) > 1:
+        found = compare(values)
+        text += f" [{found.low:.3f}, {found.high:.3f}]"
+    return text
+
+
+def _bold(cells: list[str], means: list[float | None], sign: int) -> list[str]:
+    """Marks the best of the cells."""
+    known = [mean * sign for mean in means if mean is not None]
+    if sign == 0 or len(known) < 2:
+        return cells
+    return [
+        f"**{cell}**" if mean is not None and mean * sign == max(known) else cell
+        for cell, mean in zip(cells, means, strict=True)
+    ]
+
+
+def _seed_values(results: Results, kind: str, model: str, task: str, metric: str, how: tuple) -> np.ndarray:
+    """Returns one value per checkpoint where there are several, else one per seed of the head."""
+    wanted = {"kind": kind, "model": model, "task": task, "metric": metric, "pooling": how[0], "head": how[1]}
+    records = results.select(variant=None, **wanted)
+    replicates = sorted({record.replicate for record in records})
+    if len(replicates) > 1:
+        return np.array([np.mean([r.value for r in records if r.replicate == one]) for one in replicates])
+    return np.array([record.value for record in sorted(records, key=lambda r: r.seed or 0)])
+
+
+def _ways(results: Results, kind: str) -> list[tuple[str | None, str | None]]:
+    own = [record for record in results.select(kind=kind) if record.model not in BASELINES]
+    return list(dict.fromkeys((record.pooling, record.head) for record in own))
+
+
+def _unit(results: Results) -> str:
+    several = all(sum(m["name"] == name for m in results.models) > 1 for name in results.model_names)
+    return "checkpoints" if several else "seeds of the head"
+
+
+def _scores(results: Results, kind: str, title: str, with_published: bool) -> list[Block]:
+    tasks = [task for task in dict.fromkeys(record.task for record in results.select(kind=kind)) if task in TASKS]
+    if not tasks:
+        return []
+    rows, means = [], []
+    for name in BASELINES:
+        if kind == "probe" and results.select(kind=kind, model=name):
+            found = [results.values(kind=kind, model=name, task=task, metric=TASKS[task].metric) for task in tasks]
+            rows.append([BASELINES[name], "-", *(_spread(values) for values in found)])
+            means.append([values.mean() if len(values) else None for values in found])
+    for how in _ways(results, kind):
+        for name in results.model_names:
+            found = [_seed_values(results, kind, name, task, TASKS[task].metric, how) for task in tasks]
+            if any(len(values) for values in found):
+                rows.append([name, " ".join(map(str, filter(None, how))) or "-", *map(_with_interval, found)])
+                means.append([values.mean() if len(values) else None for values in found])
+    for column in range(len(tasks)):
+        cells = _bold([row[2 + column] for row in rows], [mean[column] for mean in means], 1)
+        for row, cell in zip(rows, cells, strict=True):
+            row[2 + column] = cell
+    header = ["model", "how", *(f"{task} ({TASKS[task].metric})" for task in tasks)]
+    text = (
+        f"Mean ± standard deviation over {_unit(results)} [95 % interval]; best in bold. "
+        + ("Heads are trained on frozen vectors and scored after the last epoch. " if kind == "probe" else "")
+        + "The official validation splits, on which nothing was chosen."
+    )
+    blocks: list[Block] = [Heading(title), Paragraph(text), Table(header, rows)]
+    if results.notes:
+        blocks.append(Paragraph(" ".join(f"**{task}**: {note}." for task, note in results.notes.items())))
+    blocks += _all_metrics(results, kind, tasks)
+    if kind == "probe" and with_published:
+        blocks += _published_scores(results, tasks)
+    return blocks
+
+
+def _all_metrics(results: Results, kind: str, tasks: Sequence[str]) -> list[Block]:
+    """Shows every metric of the tasks that have more than one."""
+    names = [name for name in BASELINES if results.select(kind=kind, model=name)] + results.model_names
+    rows = []
+    for how in _ways(results, kind):
+        for task in tasks:
+            metrics = dict.fromkeys(record.metric for record in results.select(kind=kind, task=task, variant=None))
+            for metric in metrics:
+                found = [
+                    _seed_values(results, kind, name, task, metric, (None, None) if name in BASELINES else how)
+                    for name in names
+                ]
+                rows.append([task, " ".join(map(str, filter(None, how))) or "-", metric, *map(_spread, found)])
+    header = ["task", "how", "metric", *(BASELINES.get(name, name) for name in names)]
+    return [Heading("All metrics", 3), Table(header, rows)]
+
+
+def _published_scores(results: Results, tasks: Sequence[str]) -> list[Block]:
+    rows = []
+    for task in tasks:
+        entry = published()["linear_probe"].get(task)
+        if entry is None:
+            continue
+        scale = 100 if task != "stsb" else 1
+        # What the paper calls F1 of MRPC behaves like the macro F1: predicting the majority has a binary F1 of 0.81.
+        names = {"accuracy_matched": "accuracy", "spearman": "spearmanr", "f1": "macro_f1"}
+        metric = names.get(entry["metric"], entry["metric"])
+        for name in results.model_names:
+            shared = {"kind": "probe", "model": name, "task": task, "pooling": "mean", "head": "linear"}
+            last = results.values(metric=metric, variant=None, **shared)
+            best = results.values(metric=TASKS[task].metric, variant="best_on_eval", **shared)
+            if metric != TASKS[task].metric:
+                best = np.array([])
+            rows.append([task, metric, name, _spread(last), _spread(best)])
+        rows += [
+            [task, metric, f"paper: {name}", "-", f"{value / scale:.3f}"]
+            for name, value in zip(PUBLISHED, entry["value"], strict=True)
+        ]
+    if not rows:
+        return []
+    return [
+        Heading("Beside the published scores", 3),
+        Paragraph(
+            "The paper reports the best epoch on the evaluation split, which is selection on the test set; ours is "
+            "shown that way here and nowhere else. Different data, steps and sizes: not a replication."
+        ),
+        Table(["task", "metric", "model", "last epoch", "best epoch on the evaluation split"], rows),
+    ]
+
+
+def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[Block]:
+    found = []
+    for how in _ways(results, kind):
+        for task in dict.fromkeys(record.task for record in results.select(kind=kind, model=model)):
+            pair = [_seed_values(results, kind, name, task, TASKS[task].metric, how) for name in (model, baseline)]
+            count = min(map(len, pair))
+            if count:
+                found.append((how, task, pair[0][:count] - pair[1][:count]))
+    if not found:
+        return []
+    # A head without randomness, as STS-B's, has no seeds to test over.
+    tested = [index for index, (*_, differences) in enumerate(found) if compare(differences).sd > 0]
+    ps = dict(zip(tested, corrected([compare(found[index][-1]).t_p for index in tested]), strict=True))
+    rows = []
+    for index, (how, task, differences) in enumerate(found):
+        comparison = compare(differences)
+        items, mcnemar = _items(results, model, baseline, task, how if kind == "probe" else ("finetune", "-"))
+        seeds = ["-", "-", "-", "does not vary by seed"]
+        if len(differences) < 2:
+            seeds = ["-", "-", "-", "too few seeds"]
+        elif index in ps:
+            seeds = [
+                _interval(comparison),
+                _p(ps[index], comparison),
+                _p(comparison.sign_flip_p, comparison),
+                verdict(differences, ps[index], SCORE_MARGIN),
+            ]
+        way = " ".join(map(str, filter(None, how))) or "-"
+        rows.append([task, way, f"{comparison.effect:+.3f}", *seeds[:3], items, mcnemar, seeds[3]])
+    unit = _unit(results)
+    caution = (
+        ""
+        if unit == "checkpoints"
+        else " They vary only the heads of one checkpoint each: they say how sure the scores of these checkpoints "
+        "are, not whether one way of training is better."
+    )
+    header = [
+        *("task", "how", "difference", "95 % interval", "corrected p", "sign-flip p"),
+        *("items: accuracy", "McNemar p", "verdict"),
+    ]
+    return [
+        Heading(f"{model} against {baseline}", 3),
+        Paragraph(
+            f"Paired differences over {unit}: paired t, corrected by Holm over this table; the sign-flip test beside "
+            f"it is not corrected.{caution} Over items: difference in accuracy of the votes of all heads, with a "
+            "bootstrap interval and the exact McNemar test. Differences within one point are called equivalent when "
+            "two one-sided tests say so."
+        ),
+        Table(header, rows),
+    ]
+
+
+def _items(results: Results, model: str, baseline: str, task: str, how: tuple) -> tuple[str, str]:
+    """Compares two models item by item, each by the vote of its heads."""
+    labels = results.predictions.get(f"labels|{task}")
+    if labels is None or TASKS[task].is_regression:
+        return "-", "-"
+    right = []
+    for name in (model, baseline):
+        keys = [
+            key
+            for key in results.predictions
+            if key.split("|")[0] == name and key.split("|")[2:] == [task, str(how[0]), str(how[1])]
+        ]
+        if not keys:
+            return "-", "-"
+        votes = np.concatenate([results.predictions[key] for key in keys])
+        counts = np.stack([(votes == label).sum(0) for label in range(TASKS[task].num_labels)])
+        right.append(counts.argmax(0) == labels)
+    differences = right[0].astype(float) - right[1].astype(float)
+    low, high = bootstrap_interval(differences, num_draws=2000)
+    p = mcnemar_p(*right)
+    return f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}]", "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _geometry(results: Results, with_published: bool) -> list[Block]:
+    tasks = list(dict.fromkeys(record.task for record in results.select(kind="geometry")))
+    if not tasks:
+        return []
+    poolings = [p for p in dict.fromkeys(record.pooling for record in results.select(kind="geometry")) if p]
+    count = max((record.num_eval or 0) for record in results.select(kind="geometry"))
+    blocks: list[Block] = [
+        Heading("Geometry of the vectors"),
+        Paragraph(
+            f"Up to {count:,} evaluation examples of each task; pairs are one text. As in the paper, spectral "
+            "measures are of centred vectors, the others of raw ones. Uniformity lower is more spread; alignment "
+            "lower is tighter classes; best in bold where one way is better. Untrained attention: mean ± standard "
+            "deviation over draws of its query and key."
+        ),
+    ]
+    for pooling in poolings:
+        rows = []
+        for task in tasks:
+            rows += _measure_rows(results, task, pooling, GEOMETRY, with_published)
+        header = ["task", "model", *(name.replace("_", " ") for name, _ in GEOMETRY)]
+        blocks += [Heading(f"{pooling} pooling", 3), Table(header, rows)]
+    if "weighted" in poolings and "mean" in poolings:
+        blocks.append(
+            Paragraph("Weighted pooling, at its uniform start, is mean pooling: equal rows are right, not a finding.")
+        )
+    first = poolings[0]
+    for variant, measures in (("centred", CENTRED), ("raw", UNCENTRED)):
+        rows = [row for task in tasks for row in _measure_rows(results, task, first, measures, False, variant)]
+        header = ["task", "model", *(name.replace("_", " ") for name, _ in measures)]
+        blocks += [Heading(f"{first} pooling, {variant} vectors", 3), Table(header, rows)]
+    return blocks
+
+
+def _measure_rows(
+    results: Results,
+    task: str,
+    pooling: str,
+    measures: Sequence[tuple[str, int]],
+    with_published: bool,
+    variant: str | None = None,
+) -> list[list[str]]:
+    """Returns a row per model, with the best of each measure marked, and the paper's rows below."""
+    names = results.model_names
+    columns = []
+    for metric, sign in measures:
+        found = [_measure(results, name, task, metric, pooling, variant) for name in names]
+        cells = [_spread(values, 1 if metric.endswith(("rank", "90")) else 3) for values in found]
+        columns.append(_bold(cells, [values.mean() if len(values) else None for values in found], sign))
+    rows = [[task, name, *(column[index] for column in columns)] for index, name in enumerate(names)]
+    numbers = published()["geometry"].get(task, {}).get(pooling) if with_published else None
+    if numbers:
+        for index, name in enumerate(PUBLISHED):
+            cells = [f"{numbers[metric][index]:g}" if metric in numbers else "-" for metric, _ in measures]
+            rows.append([task, f"paper: {name}", *cells])
+    return rows
+
+
+def _measure(
+    results: Results, model: str, task: str, metric: str, pooling: str, variant: str | None = None
+) -> np.ndarray:
+    """Returns one value per checkpoint, or per draw of a single checkpoint."""
+    values = by_checkpoint(results, "geometry", model, task, metric, pooling)
+    if variant is None and len(values) != 1:
+        return values
+    records = results.select(kind="geometry", model=model, task=task, metric=metric, pooling=pooling)
+    if variant is not None:
+        return np.array([record.value for record in records if record.variant == variant])
+    return np.array([record.value for record in records if in_paper_convention(record)])
+
+
+def _similarity(results: Results) -> list[Block]:
+    tasks = list(dict.fromkeys(record.task for record in results.select(kind="sts")))
+    if not tasks:
+        return []
+    ways = list(dict.fromkeys((record.pooling, record.variant) for record in results.select(kind="sts")))
+    rows, means = [], []
+    for pooling, variant in ways:
+        for name in results.model_names:
+            found = [
+                results.values(kind="sts", model=name, task=task, metric="spearmanr", pooling=pooling, variant=variant)
+                for task in tasks
+            ]
+            rows.append([name, str(pooling), str(variant), *map(_spread, found)])
+            means.append([values.mean() if len(values) else None for values in found])
+    for column in range(len(tasks)):
+        cells = _bold([row[3 + column] for row in rows], [mean[column] for mean in means], 1)
+        for row, cell in zip(rows, cells, strict=True):
+            row[3 + column] = cell
+    return [
+        Heading("Sentence similarity"),
+        Paragraph(
+            "Spearman's correlation of cosines with human scores, over all pairs at once (SentEval's \"all\"); "
+            "nothing is trained. Centred and whitened: by the sentences of the same data set, without labels."
+        ),
+        Table(["model", "pooling", "vectors", *tasks], rows),
+    ]
+
+
+def _provenance(results: Results) -> list[Block]:
+    versions = ", ".join(f"{name} {number}" for name, number in results.versions.items())
+    commands = [Paragraph(f"`{command}`") for command in results.commands]
+    return [Heading("How it was measured"), *commands, Paragraph(versions)]
