@@ -5,15 +5,26 @@ from pathlib import Path
 
 import pytest
 
+from predrec.commands import analyze_representations, evaluate_sts, probe_glue
 from predrec.commands.pretrain import ARGUMENTS, check_together
 from predrec.configuration import parse_recipe
 from predrec.configuration.recipes import RecipeParser
+from predrec.configuration.report_arguments import ReportArguments
 from tests import training
 from tests.commands.test_pretrain import TINY, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXTS = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EVALUATION_ARGUMENTS = {
+    "probe_glue": probe_glue.ARGUMENTS,
+    "analyze_representations": analyze_representations.ARGUMENTS,
+    "evaluate_sts": evaluate_sts.ARGUMENTS,
+    "report": (ReportArguments,),
+}
+EVERY_COMMAND = (ARGUMENTS, *EVALUATION_ARGUMENTS.values())
+EVALUATIONS = [line.split() for line in re.findall(r"^python scripts/(\w+\.py .*)$", README, flags=re.MULTILINE)]
+EVALUATIONS = [[words[0].removesuffix(".py"), *words[1:]] for words in EVALUATIONS]
 COMMANDS = re.findall(r"^accelerate launch scripts/pretrain.py (.*)$", README, flags=re.MULTILINE)
 
 
@@ -42,7 +53,22 @@ def test_command_is_accepted(command):
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`--(\w+)", README))))
 def test_named_argument_exists(name):
-    assert name in [*RecipeParser(ARGUMENTS).field_names, "help"]
+    known = {field for arguments in EVERY_COMMAND for field in RecipeParser(arguments).field_names}
+    assert name.removeprefix("no_") in known | {"help"}
+
+
+@pytest.mark.parametrize("words", EVALUATIONS, ids=lambda words: words[0])
+def test_evaluation_command_is_accepted(words):
+    name, *arguments = words
+    while not arguments[0].startswith("-"):
+        arguments.pop(0)
+    parse_recipe(arguments, EVALUATION_ARGUMENTS[name])
+
+
+def test_metric_example_runs(capsys):
+    code, printed = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)[1]
+    exec(code, {})
+    assert capsys.readouterr().out == printed
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make ([a-z-]+)", TEXTS, flags=re.MULTILINE))))
