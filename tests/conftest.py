@@ -1,8 +1,10 @@
-"""What all tests share: no network, one thread, one tiny tokenizer."""
+"""What all tests share: no network, one thread, one tiny tokenizer, tiny encoders."""
 
 import os
 import string
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 _cache = tempfile.TemporaryDirectory(prefix="predrec-tests-", ignore_cleanup_errors=True)
@@ -12,7 +14,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Tests fork after tokenizing.
 import datasets  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from transformers import BertTokenizer  # noqa: E402
+from transformers import AutoModel, BertTokenizer, PreTrainedTokenizerBase  # noqa: E402
+
+from .modeling.tiny import encoder_config  # noqa: E402
 
 torch.set_num_threads(1)  # Tiny tensors: a second thread costs more than it gives.
 datasets.disable_progress_bars()
@@ -32,3 +36,24 @@ def tiny_vocabulary() -> dict[str, int]:
 def tiny_tokenizer() -> BertTokenizer:
     """A WordPiece tokenizer whose special tokens have the ids 0 ([PAD]) to 4 ([MASK])."""
     return BertTokenizer(vocab=tiny_vocabulary(), model_max_length=128)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny_tokenizer) -> Callable[..., Path]:
+    """Writes a random encoder and a tokenizer: `tiny_encoder(path, model_type="predrec", **config)` gives `path`."""
+
+    def write(
+        path: str | Path,
+        model_type: str = "predrec",
+        *,
+        seed: int = 0,
+        tokenizer: PreTrainedTokenizerBase = tiny_tokenizer,
+        **config,
+    ) -> Path:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            AutoModel.from_config(encoder_config(model_type, **config)).save_pretrained(path)
+        tokenizer.save_pretrained(path)
+        return Path(path)
+
+    return write

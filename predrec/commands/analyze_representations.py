@@ -42,8 +42,11 @@ def analyze(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     processes = set_threads(encoder_arguments)
     tasks = [find_task(name) for name in task_arguments.names(PAPER_TASKS)]
     trained = any(pooling.endswith("-trained") for pooling in arguments.pooling)
-    most = min(task_arguments.max_eval_samples or arguments.num_examples, arguments.num_examples)
-    most_train = task_arguments.max_train_samples or POOLER_TRAINING["rows"]
+    if task_arguments.max_train_samples is not None and not trained:
+        raise UserError("`max_train_samples` has no effect without a pooling that is trained: drop it.")
+    given_eval, given_train = task_arguments.max_eval_samples, task_arguments.max_train_samples
+    most = arguments.num_examples if given_eval is None else min(given_eval, arguments.num_examples)
+    most_train = POOLER_TRAINING["rows"] if given_train is None else given_train
     splits = {task.name: load_splits(task, task_arguments.data_dir, trained, most_train, most) for task in tasks}
     for task in tasks:
         if len(splits[task.name][1]) < 2:
@@ -147,10 +150,12 @@ def probe_vectors(
 
 
 def same_as_mean(results: Results, poolings: Sequence[str]) -> None:
-    """Copies the records of mean pooling for weighted pooling at its uniform start, which is the same."""
+    """Copies records and spectra of mean pooling for weighted pooling at its uniform start, which is the same."""
     if "weighted" in poolings and "mean" in poolings:
         for record in results.select(pooling="mean"):
             add_record(results, **(vars(record) | {"pooling": "weighted"}))
+        means = [spectrum for spectrum in results.spectra if spectrum["pooling"] == "mean"]
+        results.spectra += [spectrum | {"pooling": "weighted"} for spectrum in means]
 
 
 def summary(results: Results, tasks: Sequence[Task]) -> str:

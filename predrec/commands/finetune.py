@@ -15,6 +15,7 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import SaveStrategy
+from transformers.utils import logging
 
 from ..configuration import EncoderArguments
 from ..configuration.probe_arguments import FINETUNE_DEFAULTS, GlueTrainingArguments, ProbeArguments
@@ -70,6 +71,8 @@ def finetune_once(
 ) -> None:
     """Fine-tunes one model on one task with one seed."""
     set_seed(training.seed)
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # The report of a missing classifier is what fine-tuning is about.
     model, info = AutoModelForSequenceClassification.from_pretrained(
         path,
         num_labels=task.num_labels or 1,
@@ -77,6 +80,7 @@ def finetune_once(
         trust_remote_code=encoder_arguments.trust_remote_code,
         output_loading_info=True,
     )
+    logging.set_verbosity(level)
     if not training.do_train and info["missing_keys"]:
         raise UserError(
             f"{path!r} is not fine-tuned ({sorted(info['missing_keys'])[0]} is missing): pass `--do_train`."
@@ -98,6 +102,8 @@ def finetune_once(
         return
     output = trainer.predict(datasets[1]).predictions
     scores = np.asarray(output[0] if isinstance(output, tuple) else output)
+    if not np.isfinite(scores).all():
+        raise UserError(f"Fine-tuning on `{task.name}` diverged: lower `learning_rate`.")
     predicted = scores[:, 0] if task.is_regression else scores.argmax(-1)
     metrics = load_metric("glue", task.folder).compute(
         predictions=predicted.tolist(), references=splits[1].labels.tolist()

@@ -16,6 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             command = importlib.import_module(f"predrec.commands.{name}")
         except ModuleNotFoundError as error:
+            if str(error.name).startswith("predrec"):
+                raise
             print(f"error: `{name}` needs {error.name}: pip install 'predrec[eval]'.", file=sys.stderr)
             return 2
         return command.main(argv[1:])

@@ -1,5 +1,6 @@
 """GLUE on a frozen encoder: `python scripts/probe_glue.py --models hybrid=DIR mlm=DIR --tasks sst2 mrpc`."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from ..configuration import EncoderArguments, TaskArguments
 from ..configuration.probe_arguments import GlueTrainingArguments, ProbeArguments, check_mode
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     """Trains and evaluates heads, or fine-tunes, and writes `results.json`."""
     encoder_arguments, task_arguments, probe_arguments, training = parsed
-    check_mode(probe_arguments.mode, given)
+    check_mode(probe_arguments.mode, given, training)
     if not (training.do_train or training.do_eval):
         training.do_train = training.do_eval = True
     started = time.perf_counter()
@@ -138,7 +139,7 @@ def probe_task(
     for pooling in arguments.pooling:
         folder = Path(training.output_dir) / "heads" / f"{name}-{replicate}"
         path = folder / f"{task.name}-{pooling}-{arguments.head}.safetensors"
-        epochs = run_heads(embedder, task, splits, pooling, settings, seeds, path, training)
+        epochs, settings = run_heads(embedder, task, splits, pooling, settings, seeds, path, training)
         if not training.do_eval:
             continue
         record_scores(results, name, replicate, task, splits, pooling, settings, seeds, epochs, embedder.num_draws)
@@ -153,13 +154,25 @@ def run_heads(
     seeds: list[int],
     path: Path,
     training: GlueTrainingArguments,
-) -> list[np.ndarray]:
-    """Trains heads and saves them, or loads them; returns predictions, `(num_seeds, num_rows)`, after each epoch."""
+) -> tuple[list[np.ndarray], ProbeSettings]:
+    """Trains heads and saves them, or loads them.
+
+    Returns:
+        Predictions, `(num_seeds, num_rows)`, after each epoch, and how the heads were trained.
+    """
     # Untrained attention is another draw, so other vectors, for every seed; otherwise all seeds train together.
     together = [[seed] for seed in seeds] if pooling == "attention" else [seeds]
     state: dict[str, Any] = {}
     history: list[list[np.ndarray]] = []
-    saved = None if training.do_train else load_heads(path)
+    about = {"encoder": embedder.encoder.weights, "seeds": " ".join(map(str, seeds))}
+    saved = None
+    if not training.do_train:
+        saved, known = load_heads(path)
+        for name, value in about.items():
+            if known.get(name) != value:
+                raise UserError(f"The heads at {str(path)!r} are for another {name}: {known.get(name)}, not {value}.")
+        trained = {"num_epochs": int(known["num_epochs"]), "batch_size": int(known["batch_size"])}
+        settings = dataclasses.replace(settings, **trained)
     for number, group in enumerate(together):
         draw = (group[0] - training.seed) % embedder.num_draws
         train, evaluation = (inputs_for(embedder, split, pooling, draw) for split in splits)
@@ -176,14 +189,17 @@ def run_heads(
         history.append([classes(scores, task) for scores in epochs])
     if saved is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, path, metadata={"seeds": " ".join(map(str, seeds))})
-    return [np.concatenate(parts) for parts in zip(*history, strict=True)]
+        about |= {"num_epochs": str(settings.num_epochs), "batch_size": str(settings.batch_size)}
+        save_file(state, path, metadata=about)
+    return [np.concatenate(parts) for parts in zip(*history, strict=True)], settings
 
 
-def load_heads(path: Path) -> dict[str, Any]:
-    """Loads heads that an earlier call trained."""
+def load_heads(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Loads heads that an earlier call trained, and what it said of them."""
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"There are no trained heads at {str(path)!r} ({error}): pass `--do_train`, too, or the same `output_dir`."

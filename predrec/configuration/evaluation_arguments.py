@@ -55,7 +55,7 @@ class EncoderArguments:
             name, equals, paths = word.partition("=")
             if not equals:
                 name, paths = Path(word).name, word
-            if not name or not paths or name in named:
+            if not name or not all(paths.split(",")) or name in named:
                 raise UserError(f"`models`: {word!r} must be name=DIR, and each name must come once.")
             named[name] = paths.split(",")
         return named

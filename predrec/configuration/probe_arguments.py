@@ -19,7 +19,10 @@ PROBE_TRAINING = (
 )
 """Of `TrainingArguments`, what a probe follows; the others are for fine-tuning and refused with a probe."""
 
-PROBE_ONLY = ("head", "pooling", "dropout", "mlp_size")
+PROBE_ONLY = (
+    *("head", "pooling", "dropout", "mlp_size"),
+    *("encoder_dtype", "num_attention_draws", "use_embedding_cache", "embedding_cache_dir"),
+)
 
 
 @dataclass
@@ -67,14 +70,23 @@ class GlueTrainingArguments(TrainingArguments):
 FINETUNE_DEFAULTS = {"learning_rate": 5e-5, "weight_decay": 0.0, "per_device_train_batch_size": 8}
 
 
-def check_mode(mode: str, given: dict) -> None:
-    """Refuses arguments that the mode would ignore.
+def check_mode(mode: str, given: dict, training: GlueTrainingArguments) -> None:
+    """Refuses arguments that the mode would ignore, and values that no training can have.
 
     Raises:
         UserError: Naming them.
     """
-    training = set(GlueTrainingArguments.__dataclass_fields__) & set(given)
-    ignored = sorted(training - set(PROBE_TRAINING) if mode == "probe" else set(PROBE_ONLY) & set(given))
+    own = set(GlueTrainingArguments.__dataclass_fields__) & set(given)
+    if training.resume_from_checkpoint is not None:
+        own.add("resume_from_checkpoint")
+    ignored = sorted(own - set(PROBE_TRAINING) if mode == "probe" else set(PROBE_ONLY) & set(given))
     if ignored:
         other = "finetune" if mode == "probe" else "probe"
         raise UserError(f"`{ignored[0]}` has no effect with `mode={mode}`: drop it, or pass `--mode {other}`.")
+    if "mlp_size" in given and given.get("head") != "mlp":
+        raise UserError("`mlp_size` has no effect with a linear head: drop it, or pass `--head mlp`.")
+    for name, least in (("per_device_train_batch_size", 1), ("weight_decay", 0), ("seed", 0)):
+        if getattr(training, name) < least:
+            raise UserError(f"`{name}` is {getattr(training, name)}; it must be at least {least}.")
+    if not training.learning_rate > 0:
+        raise UserError(f"`learning_rate` is {training.learning_rate}; it must be positive.")

@@ -28,9 +28,7 @@ def update_model_card(folder: Path, name: str, results: Results) -> Path:
     Raises:
         UserError: If there is no card.
     """
-    path = folder / "README.md"
-    if not path.is_file():
-        raise UserError(f"`model_cards`: there is no README.md in {str(folder)!r}.")
+    path = find_card(folder)
     card = ModelCard.load(path)
     section = f"{BEGIN}\n{render_results(results)}\n{END}"
     text = re.sub(f"\n*{re.escape(BEGIN)}.*?{re.escape(END)}\n*", "\n\n", card.text, flags=re.DOTALL)
@@ -40,6 +38,14 @@ def update_model_card(folder: Path, name: str, results: Results) -> Path:
     card.data.eval_results = hub_entries(results, name)
     card.save(path)
     write_results(folder, results)
+    return path
+
+
+def find_card(folder: Path) -> Path:
+    """Returns the path of the model card in a folder; raises `UserError` if there is none."""
+    path = folder / "README.md"
+    if not path.is_file():
+        raise UserError(f"`model_cards`: there is no README.md in {str(folder)!r}.")
     return path
 
 

@@ -15,10 +15,9 @@ from .results import Record, Results
 from .statistics import Comparison, Verdict, compare, corrected, verdict
 from .tasks import TASKS
 
-RELATIVE_MARGINS = {"effective_rank": 0.05, "stable_rank": 0.05}
-MARGINS = {"uniformity": 0.05, "spectral_entropy": 0.01, "alignment": 0.01}
+MARGINS = {"uniformity": 0.05}
 DEFAULT_MARGIN = 0.01
-"""Differences smaller than this do not matter: one point of a score; for ranks, a share of the baseline's."""
+"""Differences smaller than this do not matter: one point of a score, of alignment or of spectral entropy."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ class Cell:
     task: str
     pooling: str
     metric: str
+    replicates: tuple[int, ...]
     differences: np.ndarray
     comparison: Comparison
     p: float
@@ -107,16 +107,25 @@ def in_paper_convention(record: Record) -> bool:
     return record.variant == ("centred" if record.metric in CENTRED_IN_PAPER else "raw")
 
 
-def by_checkpoint(
+def by_replicate(
     results: Results, kind: str, model: str, task: str, metric: str, pooling: str | None = None
-) -> np.ndarray:
-    """Returns one value per checkpoint, `(num_checkpoints,)`, averaged over heads' seeds and draws."""
+) -> dict[int, float]:
+    """Returns the value of each checkpoint, averaged over heads' seeds and draws, by its number."""
     wanted = {"kind": kind, "model": model, "task": task, "metric": metric, "pooling": pooling}
     if kind == "probe":
         wanted["head"] = "linear"
-    records = [record for record in results.select(**wanted) if in_paper_convention(record)]
-    replicates = sorted({record.replicate for record in records})
-    return np.array([np.mean([r.value for r in records if r.replicate == one]) for one in replicates])
+    found: dict[int, list[float]] = {}
+    for record in results.select(**wanted):
+        if in_paper_convention(record):
+            found.setdefault(record.replicate, []).append(record.value)
+    return {replicate: float(np.mean(values)) for replicate, values in sorted(found.items())}
+
+
+def by_checkpoint(
+    results: Results, kind: str, model: str, task: str, metric: str, pooling: str | None = None
+) -> np.ndarray:
+    """Returns the values of [`by_replicate`], `(num_checkpoints,)`."""
+    return np.array(list(by_replicate(results, kind, model, task, metric, pooling).values()))
 
 
 def test_claims(results: Results, model: str, baseline: str, alpha: float = 0.05) -> list[ClaimResult]:
@@ -132,10 +141,11 @@ def test_claims(results: Results, model: str, baseline: str, alpha: float = 0.05
         cells = _cells(results, claim, model, baseline)
         if cells:
             deciding = [cell for cell in cells if cell.metric == _deciding(claim, cell.task)]
-            shortest = min(len(cell.differences) for cell in deciding)
-            overall = np.mean([cell.differences[:shortest] for cell in deciding], axis=0)
-            margin = float(np.mean([_margin(results, claim, cell, baseline) for cell in deciding]))
-            found.append((claim, cells, overall, margin))
+            common = sorted(set.intersection(*(set(cell.replicates) for cell in deciding)))
+            if common:
+                at = [[cell.replicates.index(one) for one in common] for cell in deciding]
+                overall = np.mean([cell.differences[where] for cell, where in zip(deciding, at, strict=True)], axis=0)
+                found.append((claim, cells, overall, MARGINS.get(deciding[0].metric, DEFAULT_MARGIN)))
     ps = corrected([compare(overall).t_p for _, _, overall, _ in found])
     return [
         ClaimResult(claim, cells, compare(overall), p, _in_words(claim, overall, p, margin, alpha))
@@ -151,7 +161,7 @@ def _deciding(claim: Claim, task: str) -> str:
 
 
 def _cells(results: Results, claim: Claim, model: str, baseline: str) -> list[Cell]:
-    found: list[tuple[str, str, str, np.ndarray]] = []
+    found: list[tuple[str, str, str, tuple[int, ...], np.ndarray]] = []
     own = [record for record in results.select(kind=claim.kind, model=model) if record.task in TASKS]
     for task in dict.fromkeys(record.task for record in own):
         for pooling in dict.fromkeys(record.pooling for record in own):
@@ -162,23 +172,16 @@ def _cells(results: Results, claim: Claim, model: str, baseline: str) -> list[Ce
                 continue
             for name in claim.metrics:
                 metric = TASKS[task].metric if name == "headline" else name
-                values = by_checkpoint(results, claim.kind, model, task, metric, pooling)
-                other = by_checkpoint(results, claim.kind, baseline, task, metric, pooling)
+                values = by_replicate(results, claim.kind, model, task, metric, pooling)
+                other = by_replicate(results, claim.kind, baseline, task, metric, pooling)
                 if claim.against_zero:
-                    other = np.zeros(len(values))
-                count = min(len(values), len(other))
-                if count:
-                    differences = (values[:count] - other[:count]) * (claim.direction or 1)
-                    found.append((task, pooling, metric, differences))
+                    other = dict.fromkeys(values, 0.0)
+                common = tuple(one for one in values if one in other)
+                if common:
+                    differences = np.array([values[one] - other[one] for one in common]) * (claim.direction or 1)
+                    found.append((task, pooling, metric, common, differences))
     ps = corrected([compare(differences).t_p for *_, differences in found])
     return [Cell(*one, compare(one[-1]), p) for one, p in zip(found, ps, strict=True)]
-
-
-def _margin(results: Results, claim: Claim, cell: Cell, baseline: str) -> float:
-    if cell.metric in RELATIVE_MARGINS:
-        values = by_checkpoint(results, claim.kind, baseline, cell.task, cell.metric, cell.pooling)
-        return RELATIVE_MARGINS[cell.metric] * float(np.abs(values).mean())
-    return MARGINS.get(cell.metric, DEFAULT_MARGIN)
 
 
 def _in_words(claim: Claim, differences: Sequence[float], p: float, margin: float, alpha: float) -> str:

@@ -197,28 +197,28 @@ class Embedder:
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         draws = self._draws() if any(group.startswith("attention") for group in groups) else None
         total = sum(map(len, ids))
-        bar = tqdm(total=total, unit="token", unit_scale=True, desc=self.encoder.name, disable=not self.progress)
         done: list[int] = []
         parts: dict[str, list[dict[str, Tensor]]] = {group: [] for group in groups}
         size = 0
-        for batch in _batches(order, ids, TOKENS_PER_BATCH.get(self.encoder.model.device.type, 8192)):
-            states, mask = self.encoder.states([ids[index] for index in batch])
-            if not torch.isfinite(states).all():
-                rows = torch.nonzero(~torch.isfinite(states).all(-1).all(-1))[:, 0]
-                raise UserError(
-                    f"{self.encoder.name}: the states of {len(rows)} texts are not finite, such as those of "
-                    f"{texts[batch[int(rows[0])]]!r}. The encoder is broken; nothing can be said about it."
-                )
-            for group in groups:
-                made = _pooled(group, states, mask, draws)
-                parts[group].append(made)
-                size += sum(tensor.nbytes for tensor in made.values())
-            done += batch
-            bar.update(sum(len(ids[index]) for index in batch))
-            if size > SHARD_BYTES:
-                self._store(done, keys, parts)
-                done, parts, size = [], {group: [] for group in groups}, 0
-        bar.close()
+        bar = tqdm(total=total, unit="token", unit_scale=True, desc=self.encoder.name, disable=not self.progress)
+        with bar:  # Closed before an error is printed.
+            for batch in _batches(order, ids, TOKENS_PER_BATCH.get(self.encoder.model.device.type, 8192)):
+                states, mask = self.encoder.states([ids[index] for index in batch])
+                if not torch.isfinite(states).all():
+                    rows = torch.nonzero(~torch.isfinite(states).all(-1).all(-1))[:, 0]
+                    raise UserError(
+                        f"{self.encoder.name}: the states of {len(rows)} texts are not finite, such as those of "
+                        f"{texts[batch[int(rows[0])]]!r}. The encoder is broken; nothing can be said about it."
+                    )
+                for group in groups:
+                    made = _pooled(group, states, mask, draws)
+                    parts[group].append(made)
+                    size += sum(tensor.nbytes for tensor in made.values())
+                done += batch
+                bar.update(sum(len(ids[index]) for index in batch))
+                if size > SHARD_BYTES:
+                    self._store(done, keys, parts)
+                    done, parts, size = [], {group: [] for group in groups}, 0
         if done:
             self._store(done, keys, parts)
         self.num_encoded += len(texts)

@@ -58,9 +58,14 @@ def _subplots(rows: int, columns: int, width: float, height: float, **options: A
     return figure, axes
 
 
-def _legend(figure: Any, axis: Any) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False)
+def _legend(figure: Any, axes: Any) -> None:
+    named: dict[str, Any] = {}
+    for axis in np.ravel(axes):
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    figure.legend(
+        named.values(), named.keys(), loc="outside upper center", ncols=min(max(len(named), 1), 6), frameon=False
+    )
 
 
 def _tasks(results: Results, kind: str) -> list[str]:
@@ -71,6 +76,11 @@ def _poolings(results: Results, kind: str = "geometry") -> list[str]:
     return [p for p in dict.fromkeys(record.pooling for record in results.select(kind=kind)) if p]
 
 
+def _distinct(poolings: list[str]) -> list[str]:
+    """Leaves out weighted pooling where it stands beside the mean, which it equals."""
+    return [pooling for pooling in poolings if pooling != "weighted" or "mean" not in poolings]
+
+
 def spectra(results: Results) -> Any:
     """Shares of variance by rank of the eigenvalue, mean over checkpoints; one panel per task and pooling."""
     poolings = [p for p in ("mean", "max") if any(s["pooling"] == p for s in results.spectra)]
@@ -78,6 +88,7 @@ def spectra(results: Results) -> Any:
     if not poolings or not tasks:
         return None
     figure, axes = _subplots(len(poolings), len(tasks), 2.4, 2.3, sharey=True, sharex=True)
+    drawn = False
     for row, pooling in enumerate(poolings):
         for column, task in enumerate(tasks):
             axis = axes[row, column]
@@ -90,21 +101,24 @@ def spectra(results: Results) -> Any:
                 if shares:
                     mean = np.mean([share[: min(map(len, shares))] for share in shares], axis=0)
                     kept = mean > 1e-8
+                    drawn = drawn or bool(kept.any())
                     axis.plot(
                         np.arange(1, len(mean) + 1)[kept], mean[kept], label=model, color=COLOURS[index % 6],
                         linestyle=LINES[index % 6], linewidth=1.4,
                     )  # fmt: skip
             axis.set(xscale="log", yscale="log", title=f"{task}, {pooling}")
             axis.title.set_fontsize(9)
+    if not drawn:  # Every spectrum is zero: the vectors are equal.
+        return None
     figure.supxlabel("eigenvalue, by size", fontsize=9)
     figure.supylabel("share of variance", fontsize=9)
-    _legend(figure, axes[0, 0])
+    _legend(figure, axes)
     return figure
 
 
 def alignment_against_uniformity(results: Results) -> Any:
     """One point per model and task, one panel per pooling."""
-    poolings, tasks = [p for p in _poolings(results) if p != "weighted"], _tasks(results, "geometry")
+    poolings, tasks = _distinct(_poolings(results)), _tasks(results, "geometry")
     if not any(record.metric == "alignment" for record in results.records):
         return None
     figure, axes = _subplots(1, len(poolings), 2.9, 2.8, sharey=True)
@@ -130,7 +144,7 @@ def alignment_against_uniformity(results: Results) -> Any:
         axis.set_title(pooling, fontsize=9)
     figure.supxlabel("uniformity (left: more spread)", fontsize=9)
     figure.supylabel("alignment (down: tighter classes)", fontsize=9)
-    _legend(figure, axes[0, 0])
+    _legend(figure, axes)
     return figure
 
 
@@ -152,7 +166,7 @@ def _bars(axis: Any, groups: Sequence[str], models: Sequence[str], values: Calla
 
 def effective_rank(results: Results) -> Any:
     """Bars by task, one panel per pooling."""
-    poolings, tasks = [p for p in _poolings(results) if p != "weighted"], _tasks(results, "geometry")
+    poolings, tasks = _distinct(_poolings(results)), _tasks(results, "geometry")
     if not tasks:
         return None
     columns = min(len(poolings), 2)
@@ -168,7 +182,7 @@ def effective_rank(results: Results) -> Any:
         _bars(axis, tasks, results.model_names, values)
         axis.set_title(f"{pooling} pooling", fontsize=9)
     figure.supylabel("effective rank", fontsize=9)
-    _legend(figure, axes[0, 0])
+    _legend(figure, axes)
     return figure
 
 
@@ -187,7 +201,11 @@ def probes(results: Results) -> Any:
 
     def values(task: str, model: str) -> np.ndarray:
         wanted = {"model": model, "task": task, "metric": TASKS[task].metric, "pooling": pooling, "head": head}
-        return results.values(kind=kind, variant=None, **wanted)
+        records = results.select(kind=kind, variant=None, **wanted)
+        checkpoints = sorted({record.replicate for record in records})
+        if len(checkpoints) > 1:
+            return np.array([np.mean([r.value for r in records if r.replicate == one]) for one in checkpoints])
+        return np.array([record.value for record in records])
 
     _bars(axis, tasks, models, values)
     for line, name in zip(("--", ":"), BASELINES, strict=True):
@@ -220,7 +238,7 @@ def pooling_ablation(results: Results) -> Any:
         _bars(axis, poolings, results.model_names, values)
         axis.set_title(metric.replace("_", " "), fontsize=9)
         axis.tick_params(axis="x", rotation=45, labelsize=8)
-    _legend(figure, axes[0, 0])
+    _legend(figure, axes)
     return figure
 
 

@@ -284,10 +284,9 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
     found = []
     for how in _ways(results, kind):
         for task in dict.fromkeys(record.task for record in results.select(kind=kind, model=model)):
-            pair = [_seed_values(results, kind, name, task, TASKS[task].metric, how) for name in (model, baseline)]
-            count = min(map(len, pair))
-            if count:
-                found.append((how, task, pair[0][:count] - pair[1][:count]))
+            differences = _differences(results, kind, model, baseline, task, how)
+            if len(differences):
+                found.append((how, task, differences))
     if not found:
         return []
     # A head without randomness, as STS-B's, has no seeds to test over.
@@ -330,6 +329,20 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
         ),
         Table(header, rows),
     ]
+
+
+def _differences(results: Results, kind: str, model: str, baseline: str, task: str, how: tuple) -> np.ndarray:
+    """Pairs checkpoints where either model has several, else seeds of the head."""
+    wanted = {"kind": kind, "task": task, "metric": TASKS[task].metric, "pooling": how[0], "head": how[1]}
+    pair = [results.select(model=name, variant=None, **wanted) for name in (model, baseline)]
+    unit = "replicate" if any(len({r.replicate for r in records}) > 1 for records in pair) else "seed"
+    values = []
+    for records in pair:
+        found: dict[int | None, list[float]] = {}
+        for record in records:
+            found.setdefault(getattr(record, unit), []).append(record.value)
+        values.append({key: np.mean(numbers) for key, numbers in found.items()})
+    return np.array([values[0][key] - values[1][key] for key in values[0] if key in values[1]])
 
 
 def _items(results: Results, model: str, baseline: str, task: str, how: tuple) -> tuple[str, str]:

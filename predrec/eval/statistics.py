@@ -70,7 +70,7 @@ def compare(differences: Sequence[float], confidence: float = 0.95) -> Compariso
     if not len(values) or not np.isfinite(values).all():
         raise ValueError(f"`differences` must be finite numbers, at least one; got {list(differences)}.")
     count, effect = len(values), float(values.mean())
-    sd = float(values.std(ddof=1)) if count > 1 else 0.0
+    sd = float(values.std(ddof=1)) if count > 1 and not _constant(values) else 0.0
     if count == 1:
         low, high, t_p = -np.inf, np.inf, 1.0
     elif sd == 0:
@@ -79,6 +79,11 @@ def compare(differences: Sequence[float], confidence: float = 0.95) -> Compariso
         half = sd / count**0.5 * stats.t.ppf((1 + confidence) / 2, count - 1)
         low, high, t_p = effect - half, effect + half, float(stats.ttest_1samp(values, 0).pvalue)
     return Comparison(effect, sd, low, high, t_p, sign_flip_p(values), 2 / 2**count, count)
+
+
+def _constant(values: np.ndarray) -> bool:
+    """Are the values equal but for rounding?"""
+    return bool(np.ptp(values) <= 1e-12 * max(1.0, abs(values.mean())))
 
 
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
@@ -93,7 +98,7 @@ def equivalence_p(differences: Sequence[float], margin: float) -> float:
     values = np.asarray(differences, dtype=float)
     if margin <= 0 or len(values) < 2:
         raise ValueError(f"An equivalence test needs a positive `margin` ({margin}) and two seeds ({len(values)}).")
-    if values.std() == 0:
+    if _constant(values):
         return float(abs(values.mean()) >= margin)
     above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(values, margin, alternative="less").pvalue

@@ -366,7 +366,7 @@ class PredRecForSequenceClassification(PredRecPreTrainedModel):
         )
         states = outputs.last_hidden_state
         real = states.new_ones(states.shape[:2]) if attention_mask is None else attention_mask.to(states.dtype)
-        pooled = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+        pooled = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
         logits = self.classifier(self.dropout(pooled))
         loss = None
         if labels is not None:

@@ -1,0 +1,78 @@
+"""The console command hands over to the commands."""
+
+import importlib
+import sys
+
+import pytest
+
+from predrec.commands import main as console
+from predrec.commands.main import COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_gets_its_arguments(monkeypatch, name):
+    got = []
+    monkeypatch.setattr(importlib.import_module(f"predrec.commands.{name}"), "main", got.append)
+    console.main([name, "recipe.yaml", "--seed", "1"])
+    assert got == [["recipe.yaml", "--seed", "1"]]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_exit_code_is_that_of_the_command(monkeypatch, name):
+    monkeypatch.setattr(importlib.import_module(f"predrec.commands.{name}"), "main", lambda argv: 7)
+    assert console.main([name]) == 7
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_mistake_has_exit_code_2(name, capsys):
+    assert console.main([name, "--nonsense_argument", "1"]) == 2
+    assert "Unknown argument `nonsense_argument`" in capsys.readouterr().err
+
+
+def test_arguments_come_from_the_command_line(monkeypatch):
+    got = []
+    monkeypatch.setattr(importlib.import_module("predrec.commands.report"), "main", got.append)
+    monkeypatch.setattr(sys, "argv", ["predrec", "report", "folder"])
+    console.main()
+    assert got == [["folder"]]
+
+
+@pytest.mark.parametrize("argv", [["-h"], ["--help"]], ids=["-h", "--help"])
+def test_help_names_every_command(capsys, argv):
+    assert console.main(argv) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in COMMANDS)
+
+
+def test_no_argument_shows_the_help(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["predrec"])
+    assert console.main() == 0
+    assert "usage: predrec" in capsys.readouterr().out
+
+
+def test_unknown_command_is_refused(capsys):
+    assert console.main(["probe-glue"]) == 2
+    assert "there is no command 'probe-glue'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def without_joblib(monkeypatch):
+    """A library of the extra `eval` is not installed, and nothing that needs it was imported."""
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    for name in [*(f"commands.{name}" for name in COMMANDS), "eval.classical", "eval.sts"]:
+        monkeypatch.delitem(sys.modules, f"predrec.{name}", raising=False)
+
+
+@pytest.mark.parametrize("name", ["probe_glue", "analyze_representations", "evaluate_sts"])
+def test_missing_library_is_named_with_its_extra(without_joblib, capsys, name):
+    assert console.main([name, "--help"]) == 2
+    message = capsys.readouterr().err
+    assert f"`{name}` needs joblib: pip install 'predrec[eval]'" in message
+
+
+def test_mistake_inside_the_package_is_not_a_missing_library(monkeypatch):
+    """A module of the package itself that cannot be found is no matter of extras."""
+    monkeypatch.delitem(sys.modules, "predrec.commands.evaluate_sts", raising=False)
+    monkeypatch.setitem(sys.modules, "predrec.eval.sts", None)
+    with pytest.raises(ModuleNotFoundError, match=r"predrec\.eval\.sts"):
+        console.main(["evaluate_sts", "--help"])

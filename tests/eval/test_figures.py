@@ -1,0 +1,202 @@
+"""Figures: drawn where there are numbers, in files that can be read, whatever the numbers are."""
+
+from io import BytesIO
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from predrec.eval import figures
+from predrec.eval.figures import FIGURES, all_figures
+from predrec.eval.results import Results
+
+from .made import add_geometry, add_probes, full_results, plant, plant_seeds, results_of
+
+NAMES = [name for name, *_ in FIGURES]
+OF_GEOMETRY = [name for name in NAMES if name != "probes"]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Every figure of full results, by name."""
+    return {picture.name: picture for picture in all_figures(full_results(2))}
+
+
+def drawn(results: Results) -> list[str]:
+    """Names the figures that there are numbers for, without writing files."""
+    return [name for name, _, draw in FIGURES if draw(results) is not None]
+
+
+def small_results(num_checkpoints: int = 1) -> Results:
+    """Returns results that have every figure, of one task and two poolings."""
+    results = results_of(hybrid=num_checkpoints, mlm=num_checkpoints)
+    add_probes(results, num_seeds=2)
+    add_geometry(results, ["sst2"], ["mean", "max"])
+    return results
+
+
+def saved(figure) -> bytes:
+    """Returns the drawing: some mistakes show only when a figure is drawn."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()
+
+
+def test_full_results_have_every_figure(pictures):
+    assert list(pictures) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figure_is_a_png_of_some_size(pictures, name):
+    with Image.open(BytesIO(pictures[name].png)) as image:
+        image.load()
+        assert image.format == "PNG" and min(image.size) > 200
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figure_is_an_svg(pictures, name):
+    assert ElementTree.fromstring(pictures[name].svg).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figure_is_not_empty(pictures, name):
+    with Image.open(BytesIO(pictures[name].png)) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figure_has_a_text_for_who_cannot_see_it(pictures, name):
+    assert pictures[name].alt
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figure_does_not_say_when_it_was_drawn(pictures, name):
+    assert b"<dc:date>" not in pictures[name].svg
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [("probe", ["probes"]), ("finetune", ["probes"]), ("geometry", OF_GEOMETRY), ("sts", [])],
+)
+def test_figures_without_numbers_are_left_out(part, expected):
+    assert drawn(full_results(parts=[part])) == expected
+
+
+def test_figures_of_nothing_are_none():
+    assert drawn(Results()) == []
+
+
+def test_figures_without_spectra_leave_them_out():
+    results = full_results(parts=["geometry"])
+    results.spectra = []
+    assert drawn(results) == [name for name in OF_GEOMETRY if name != "spectra"]
+
+
+def test_figures_of_one_pooling_do_not_compare_poolings():
+    results = results_of(hybrid=1, mlm=1)
+    add_geometry(results, poolings=["mean"])
+    assert drawn(results) == [name for name in OF_GEOMETRY if name != "pooling"]
+
+
+def test_figures_of_one_model_do_not_compare_models():
+    assert drawn(full_results(models=["hybrid"])) == [name for name in NAMES if name != "radar"]
+
+
+def test_figures_without_classes_have_no_alignment():
+    results = full_results(parts=["geometry"])
+    results.records = [record for record in results.records if record.metric != "alignment"]
+    assert drawn(results) == [name for name in OF_GEOMETRY if name != "alignment_uniformity"]
+
+
+@pytest.mark.parametrize("pooling", ["max", "weighted", "attention", "cls"])
+def test_figures_of_another_pooling_alone_are_drawn(pooling):
+    results = results_of(hybrid=1, mlm=1)
+    add_geometry(results, ["sst2"], [pooling])
+    assert all_figures(results)
+
+
+def constant_results(num_checkpoints: int) -> Results:
+    """Returns results in which every number is the same."""
+    results = small_results(num_checkpoints)
+    fields = [vars(record) | {"value": 0.5} for record in results.records]
+    results.records = [type(results.records[0])(**one) for one in fields]
+    return results
+
+
+@pytest.mark.parametrize("num_checkpoints", [1, 3])
+def test_figures_of_equal_numbers_are_drawn(num_checkpoints):
+    assert len(all_figures(constant_results(num_checkpoints))) == len(NAMES)
+
+
+def test_figures_of_single_numbers_are_drawn():
+    results = results_of(hybrid=1)
+    add_probes(results, num_seeds=1)
+    plant(results, "hybrid", [0.3], kind="geometry", task="sst2", metric="uniformity", pooling="mean", variant="raw")
+    assert [picture.name for picture in all_figures(results)] == ["probes", "effective_rank"]
+
+
+def test_spectra_of_equal_vectors_are_drawn():
+    results = small_results()
+    for spectrum in results.spectra:
+        spectrum["values"] = [0.0] * 16
+    assert saved(figures.spectra(results))
+
+
+def test_spectra_of_different_lengths_are_drawn():
+    results = small_results(2)
+    results.spectra[0]["values"] = results.spectra[0]["values"][:5]
+    assert saved(figures.spectra(results))
+
+
+def legend_of(figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize(
+    "name", ["spectra", "alignment_against_uniformity", "effective_rank", "pooling_ablation", "radar"]
+)
+def test_legend_names_every_model(name):
+    assert legend_of(getattr(figures, name)(full_results())) == ["hybrid", "mlm"]
+
+
+def test_legend_of_probes_names_models_and_baselines():
+    found = legend_of(figures.probes(full_results()))
+    assert sorted(found) == sorted(["hybrid", "mlm", "majority class", "TF-IDF bag of words"])
+
+
+def test_legend_of_spectra_names_a_model_that_lacks_the_first_task():
+    results = full_results(parts=["geometry"])
+    results.spectra = [one for one in results.spectra if (one["model"], one["task"]) != ("mlm", "sst2")]
+    assert legend_of(figures.spectra(results)) == ["hybrid", "mlm"]
+
+
+def test_spectra_are_drawn_without_the_first_task_and_pooling():
+    results = full_results(parts=["geometry"])
+    results.spectra = [one for one in results.spectra if (one["task"], one["pooling"]) != ("sst2", "mean")]
+    assert saved(figures.spectra(results))
+
+
+def test_spectra_are_shares_of_variance():
+    axis = figures.spectra(small_results()).axes[0]
+    values = (0.7**2) ** axis.lines[0].get_xdata()
+    expected = values / sum((0.7**2) ** rank for rank in range(1, 17))
+    assert axis.lines[0].get_ydata() == pytest.approx(expected)
+
+
+def test_bars_have_the_height_of_the_mean():
+    results = results_of(hybrid=1)
+    plant_seeds(results, "hybrid", [0.4, 0.8], task="sst2", metric="accuracy")
+    assert figures.probes(results).axes[0].patches[0].get_height() == pytest.approx(0.6)
+
+
+def test_bars_leave_out_the_best_epoch_on_the_evaluation_split():
+    results = results_of(hybrid=1)
+    plant_seeds(results, "hybrid", [0.4], task="sst2", metric="accuracy")
+    plant_seeds(results, "hybrid", [0.8], task="sst2", metric="accuracy", variant="best_on_eval")
+    assert figures.probes(results).axes[0].patches[0].get_height() == pytest.approx(0.4)
+
+
+def test_more_models_than_colours_are_drawn():
+    results = results_of(**{f"model {number}": 1 for number in range(8)})
+    add_geometry(results, ["sst2"], ["mean"])
+    assert len(all_figures(results)) == 4
