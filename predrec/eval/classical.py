@@ -51,7 +51,7 @@ def semantic_probe(vectors: np.ndarray, labels: np.ndarray, task: Task) -> dict[
     if len(counts) < 2 or counts.min() < SEMANTIC_FOLDS:
         return {}
     folds = StratifiedKFold(SEMANTIC_FOLDS, shuffle=True, random_state=0)
-    predicted = _out_of_fold(LogisticRegression(C=1.0, max_iter=1000), vectors, labels, folds)
+    predicted = _out_of_fold(LogisticRegression(C=1.0, solver="newton-cg"), vectors, labels, folds)
     mcc = task.metric == "matthews_correlation"
     score = matthews_corrcoef(labels, predicted) if mcc else accuracy_score(labels, predicted)
     return {"semantic_probe": float(score), "semantic_macro_f1": float(f1_score(labels, predicted, average="macro"))}
@@ -78,7 +78,7 @@ def token_probe(vectors: np.ndarray, ids: Sequence[Sequence[int]], special: set[
     if len(np.unique(labels[kept])) < 2:
         return {}
     folds = StratifiedKFold(TOKEN_FOLDS, shuffle=True, random_state=0)
-    model = LogisticRegression(C=1.0, max_iter=1000)
+    model = LogisticRegression(C=1.0, solver="newton-cg")
     predicted = _out_of_fold(model, vectors[kept], labels[kept], folds)
     majority = np.unique(labels[kept], return_counts=True)[1].max() / kept.sum()
     return {"token_probe": float(accuracy_score(labels[kept], predicted)), "token_probe_majority": float(majority)}

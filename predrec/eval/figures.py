@@ -269,6 +269,7 @@ def radar(results: Results) -> Any:
                   marker=MARKERS[index % 6], markersize=4)  # fmt: skip
         axis.fill([*angles, angles[0]], closed, color=COLOURS[index % 6], alpha=0.08)
     axis.set_xticks(angles, list(table), fontsize=8)
+    axis.tick_params(axis="x", pad=18)
     axis.set_yticks([])
     axis.set_ylim(0, 1.05)
     _legend(figure, axis)
