@@ -65,6 +65,7 @@ def test_export_of_predrec_brings_its_code_and_names_every_class(tmp_path):
         "AutoConfig": "configuration_predrec.PredRecConfig",
         "AutoModel": "modeling_predrec.PredRecModel",
         "AutoModelForMaskedLM": "modeling_predrec.PredRecForMaskedLM",
+        "AutoModelForSequenceClassification": "modeling_predrec.PredRecForSequenceClassification",
     }
     assert {path.name for path in tmp_path.glob("*.py")} == {"configuration_predrec.py", "modeling_predrec.py"}
 
