@@ -15,7 +15,7 @@ h1, h2, h3 { line-height: 1.2; margin: 2rem 0 .5rem; } h1 { margin-top: 1rem; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: #555; padding-bottom: .25rem; }
-th, td { padding: .25rem .75rem .25rem 0; text-align: left; white-space: nowrap; border-bottom: 1px solid #e2e2e2; }
+th, td { padding: .25rem .5rem .25rem 0; text-align: left; white-space: nowrap; border-bottom: 1px solid #e2e2e2; }
 th { border-bottom: 2px solid #1a1a1a; }
 td.words { white-space: normal; min-width: 12rem; }
 img { max-width: 100%; height: auto; }

@@ -379,8 +379,8 @@ def _geometry(results: Results, with_published: bool) -> list[Block]:
         Paragraph(
             f"Up to {count:,} evaluation examples of each task; pairs are one text. As in the paper, spectral "
             "measures are of centred vectors, the others of raw ones. Uniformity lower is more spread; alignment "
-            "lower is tighter classes; best in bold where one way is better. Untrained attention: mean ± standard "
-            "deviation over draws of its query and key."
+            "lower is tighter classes; best in bold where one way is better. ± is the standard deviation over "
+            "checkpoints or, with a single one, over the draws of untrained attention."
         ),
     ]
     for pooling in poolings:
