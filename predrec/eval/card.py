@@ -6,8 +6,8 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard
 
 from ..errors import UserError
-from .document import to_markdown
-from .report import GEOMETRY, Table, _measure_rows, _scores
+from .document import Table, to_markdown
+from .report import GEOMETRY, measure_rows, score_blocks
 from .results import Results, write_results
 from .tasks import HUB_GLUE, TASKS
 
@@ -51,10 +51,10 @@ def find_card(folder: Path) -> Path:
 
 def render_results(results: Results) -> str:
     """Renders the tables of probes and of geometry with mean pooling."""
-    blocks = [*_scores(results, "probe", "Evaluation: probes of the frozen encoder", False)]
-    blocks += _scores(results, "finetune", "Evaluation: fine-tuning", False)
+    blocks = [*score_blocks(results, "probe", "Evaluation: probes of the frozen encoder", False)]
+    blocks += score_blocks(results, "finetune", "Evaluation: fine-tuning", False)
     tasks = list(dict.fromkeys(record.task for record in results.select(kind="geometry", pooling="mean")))
-    rows = [row for task in tasks for row in _measure_rows(results, task, "mean", GEOMETRY, False)]
+    rows = [row for task in tasks for row in measure_rows(results, task, "mean", GEOMETRY, False)]
     text = to_markdown(blocks)
     if rows:
         header = ["task", "model", *(measure.replace("_", " ") for measure, _ in GEOMETRY)]

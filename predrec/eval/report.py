@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from .claims import ClaimResult, by_checkpoint, in_paper_convention, test_claims
+from .claims import ClaimResult, by_checkpoint, evaluate_claims, in_paper_convention
 from .document import Block, Heading, Paragraph, Table
 from .figures import all_figures
 from .results import BASELINES, Results
@@ -65,9 +65,9 @@ def build_report(results: Results, baseline: str | None = None, with_published: 
     figures = {picture.name: picture for picture in all_figures(results)}
     blocks: list[Block] = [Heading(f"Evaluation of {_listed(names)}", 1), *_about(results, baseline)]
     for model in others:
-        blocks += _claims(test_claims(results, model, str(baseline)), model, str(baseline))
+        blocks += _claims(evaluate_claims(results, model, str(baseline)), model, str(baseline))
     for kind, title in (("probe", "Probes of the frozen encoder"), ("finetune", "Fine-tuning")):
-        blocks += _scores(results, kind, title, with_published)
+        blocks += score_blocks(results, kind, title, with_published)
         if results.select(kind=kind):
             for model in others:
                 blocks += _comparison(results, kind, model, str(baseline))
@@ -195,7 +195,7 @@ def _unit(results: Results) -> str:
     return "checkpoints" if several else "seeds of the head"
 
 
-def _scores(results: Results, kind: str, title: str, with_published: bool) -> list[Block]:
+def score_blocks(results: Results, kind: str, title: str, with_published: bool) -> list[Block]:
     tasks = [task for task in dict.fromkeys(record.task for record in results.select(kind=kind)) if task in TASKS]
     if not tasks:
         return []
@@ -386,7 +386,7 @@ def _geometry(results: Results, with_published: bool) -> list[Block]:
     for pooling in poolings:
         rows = []
         for task in tasks:
-            rows += _measure_rows(results, task, pooling, GEOMETRY, with_published)
+            rows += measure_rows(results, task, pooling, GEOMETRY, with_published)
         header = ["task", "model", *(name.replace("_", " ") for name, _ in GEOMETRY)]
         blocks += [Heading(f"{pooling} pooling", 3), Table(header, rows)]
     if "weighted" in poolings and "mean" in poolings:
@@ -395,13 +395,13 @@ def _geometry(results: Results, with_published: bool) -> list[Block]:
         )
     first = poolings[0]
     for variant, measures in (("centred", CENTRED), ("raw", UNCENTRED)):
-        rows = [row for task in tasks for row in _measure_rows(results, task, first, measures, False, variant)]
+        rows = [row for task in tasks for row in measure_rows(results, task, first, measures, False, variant)]
         header = ["task", "model", *(name.replace("_", " ") for name, _ in measures)]
         blocks += [Heading(f"{first} pooling, {variant} vectors", 3), Table(header, rows)]
     return blocks
 
 
-def _measure_rows(
+def measure_rows(
     results: Results,
     task: str,
     pooling: str,

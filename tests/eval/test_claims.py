@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from predrec.eval.claims import CLAIMS, by_checkpoint, in_paper_convention, test_claims
+from predrec.eval.claims import CLAIMS, by_checkpoint, evaluate_claims, in_paper_convention
 from predrec.eval.results import Record, add_record
 
 from .made import full_results, plant, results_of, variant_in_paper
@@ -48,7 +48,7 @@ def planted(number: int, differences, results=None, **fields):
 
 def claim_of(results, number: int):
     """Returns what is found of one claim."""
-    return next(found for found in test_claims(results, "hybrid", "mlm") if found.claim.number == number)
+    return next(found for found in evaluate_claims(results, "hybrid", "mlm") if found.claim.number == number)
 
 
 def p_of(differences) -> float:
@@ -100,21 +100,21 @@ def test_claims_have_cells_in_the_claimed_direction(number):
 
 @pytest.mark.parametrize("number", SIGNS)
 def test_claims_without_numbers_are_absent(number):
-    found = test_claims(planted(number, NOISE), "hybrid", "mlm")
+    found = evaluate_claims(planted(number, NOISE), "hybrid", "mlm")
     assert [one.claim.number for one in found] == [number]
 
 
 def test_claims_of_no_results_are_none():
-    assert test_claims(results_of(hybrid=8, mlm=8), "hybrid", "mlm") == []
+    assert evaluate_claims(results_of(hybrid=8, mlm=8), "hybrid", "mlm") == []
 
 
 def test_claims_without_the_baseline_are_those_against_zero():
     results = full_results(2, models=["hybrid"])
-    assert [one.claim.number for one in test_claims(results, "hybrid", "mlm")] == [7]
+    assert [one.claim.number for one in evaluate_claims(results, "hybrid", "mlm")] == [7]
 
 
 def test_claims_with_numbers_of_everything_are_all_there():
-    found = test_claims(full_results(2), "hybrid", "mlm")
+    found = evaluate_claims(full_results(2), "hybrid", "mlm")
     assert [one.claim for one in found] == list(CLAIMS)
 
 
@@ -233,7 +233,7 @@ def three_claims() -> tuple:
 def test_claims_are_corrected_over_claims():
     results, differences = three_claims()
     expected = multipletests([p_of(values) for values in differences.values()], method="holm")[1]
-    np.testing.assert_allclose([found.p for found in test_claims(results, "hybrid", "mlm")], expected)
+    np.testing.assert_allclose([found.p for found in evaluate_claims(results, "hybrid", "mlm")], expected)
 
 
 def test_claims_are_judged_by_the_corrected_p():
@@ -257,7 +257,7 @@ def test_claims_correct_cells_within_the_claim():
 
 
 def test_claims_take_another_level():
-    assert test_claims(planted(1, MARGINAL), "hybrid", "mlm", alpha=0.03)[0].verdict == "undecided"
+    assert evaluate_claims(planted(1, MARGINAL), "hybrid", "mlm", alpha=0.03)[0].verdict == "undecided"
 
 
 def test_by_checkpoint_averages_draws_and_seeds():
