@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ..modeling.layout import Layout
 from .block_masks import draw_block_masks, num_draws
 from .masked_tokens import MaskingUnit, choose_tokens, corrupt_tokens, special_token_table, word_start_table
 from .randomness import example_generator
@@ -29,7 +30,9 @@ class DataCollatorForPreTraining:
             Choose tokens, whole words, or SpanBERT's spans of whole words.
         context_scale, target_scale (`tuple` of two floats, default to (0.65, 0.85) and (0.10, 0.25)):
             Range of the context block's and of each target block's share of the real tokens.
-        num_target_blocks (`int`, defaults to 2): Target blocks per row; 0 leaves the JEPA keys out.
+        num_target_blocks (`int`, defaults to 2): Target blocks per context; 0 leaves the JEPA keys out.
+        num_mask_sets (`int`, defaults to 1): Contexts per row, each with target blocks of its own. They share one pass
+            of the target encoder (data2vec 2.0); context `i` of a batch is one of row `i % batch_size`.
         min_context_tokens (`int`, defaults to 32): Tokens that stay visible in rows of 128 real tokens or more; in
             shorter rows it is at most a quarter of the row.
         label_view (`"full"` or `"context"`, defaults to `"full"`):
@@ -37,6 +40,8 @@ class DataCollatorForPreTraining:
         pad_to_multiple_of (`int`, defaults to 64): Padded rows are filled up to a multiple of this, so that few
             different shapes occur.
         max_seq_length (`int`, *optional*): Padding never makes a row longer than this.
+        unpad (`bool`, defaults to `False`): Add a [`Layout`] that says where padding is, for models that compute nothing
+            on it. `label_indices` of the context view then count in the contexts laid end to end.
         fixed_epoch (`int`, *optional*): Draw the masks of this epoch whatever the examples say, as evaluation does.
 
     Example:
@@ -63,10 +68,12 @@ class DataCollatorForPreTraining:
     context_scale: tuple[float, float] = (0.65, 0.85)
     target_scale: tuple[float, float] = (0.10, 0.25)
     num_target_blocks: int = 2
+    num_mask_sets: int = 1
     min_context_tokens: int = 32
     label_view: str = "full"
     pad_to_multiple_of: int = 64
     max_seq_length: int | None = None
+    unpad: bool = False
     fixed_epoch: int | None = None
     _special: np.ndarray = field(init=False, repr=False)
     _ordinary_ids: np.ndarray = field(init=False, repr=False)
@@ -104,16 +111,22 @@ class DataCollatorForPreTraining:
         )
         labels = np.where(chosen, original, -100)
         batch = {"input_ids": corrupted, "labels": labels, "label_indices": labels, "example_ids": example_ids}
-        if not real.all():
+        padded = not real.all()
+        if padded:
             batch["attention_mask"] = real.astype(np.int64)
         if self.num_target_blocks:
             batch["original_input_ids"] = original
             batch |= self._blocks(lengths, special & real, block_uniforms)
             if self.label_view == "context":
-                at_context = np.take_along_axis(labels, batch["context_indices"], 1)
-                batch["label_indices"] = np.where(batch["context_mask"], at_context, -100)
+                at_context = np.take_along_axis(np.tile(labels, (self.num_mask_sets, 1)), batch["context_indices"], 1)
+                visible = batch["context_mask"]
+                batch["label_indices"] = at_context[visible] if self.unpad else np.where(visible, at_context, -100)
         batch["label_indices"] = _filled_up(batch["label_indices"])
-        return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in batch.items()}
+        tensors = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in batch.items()}
+        if self.unpad and (padded or self.num_target_blocks):
+            masks = batch.get("context_mask"), batch.get("target_mask")
+            tensors["layout"] = Layout.of(real if padded else None, *masks)
+        return tensors
 
     def _pad(self, rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Returns token ids `(batch_size, sequence_length)` and the real length of each row."""
@@ -131,7 +144,7 @@ class DataCollatorForPreTraining:
         self, epochs: list[int], example_ids: np.ndarray, lengths: np.ndarray, sequence_length: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws every random number of the batch; how many an example takes depends on its own length only."""
-        for_blocks = num_draws(self.num_target_blocks) if self.num_target_blocks else 0
+        for_blocks = self.num_mask_sets * num_draws(self.num_target_blocks) if self.num_target_blocks else 0
         blocks = np.empty((len(epochs), for_blocks))
         tokens = np.zeros((len(epochs), 4, sequence_length), dtype=np.float32)
         for row, (epoch, example_id, length) in enumerate(zip(epochs, example_ids, lengths, strict=True)):
@@ -143,6 +156,9 @@ class DataCollatorForPreTraining:
 
     def _blocks(self, lengths: np.ndarray, special: np.ndarray, uniforms: np.ndarray) -> dict[str, np.ndarray]:
         """Turns block masks into padded index arrays of few different shapes."""
+        lengths, special = np.tile(lengths, self.num_mask_sets), np.tile(special, (self.num_mask_sets, 1))
+        uniforms = uniforms.reshape(-1, self.num_mask_sets, num_draws(self.num_target_blocks))
+        uniforms = uniforms.swapaxes(0, 1).reshape(len(lengths), -1)
         masks = draw_block_masks(
             lengths, special, uniforms, self.context_scale, self.target_scale, self.min_context_tokens
         )

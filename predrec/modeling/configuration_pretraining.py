@@ -53,6 +53,9 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         mlm_view (`"full"` or `"context"`, defaults to `"full"`):
             Whether the masked-LM loss is taken on the whole masked text (the paper) or, in training, on the visible
             context, which saves one encoder pass.
+        jepa_dropout (`float`, defaults to 0.0):
+            Share of the updates that leave the JEPA branch out, which makes them cheap; in the others its loss counts
+            the more, so that its expected weight stays.
         active_objective (`str`, *optional*):
             What is trained from now on, when that is no longer `objective`: set when a run switches after a collapse.
         initializer_range (`float`, defaults to 0.02): Standard deviation of the predictor's new weights.
@@ -81,6 +84,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     center_targets: bool = False
     center_decay: float = 0.9
     mlm_view: MlmView = "full"
+    jepa_dropout: float = 0.0
     active_objective: Objective | None = None
     initializer_range: float = 0.02
     pad_token_id: int | None = None
@@ -107,6 +111,10 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
                 f"`loss_lambda` is {self.loss_lambda}, but `loss_weighting={self.loss_weighting}` starts from it and "
                 "needs a value strictly between 0 and 1."
             )
+        if not 0 <= self.jepa_dropout < 1:
+            raise ValueError(f"`jepa_dropout` is {self.jepa_dropout}; it must lie in [0, 1).")
+        if self.jepa_dropout and self.objective != "hybrid":
+            raise ValueError(f"`jepa_dropout` needs `objective=hybrid`: {self.objective} has no loss to go on with.")
         if not 0 <= self.center_decay < 1:
             raise ValueError(f"`center_decay` is {self.center_decay}; it must lie in [0, 1).")
         if self.jepa_temperature <= 0:

@@ -6,11 +6,15 @@ full length with the hidden tokens masked out, and its head runs on every token,
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import ModelOutput, logging
+
+from .attention import UNPADDED
+from .layout import Layout, Segments
 
 logger = logging.get_logger(__name__)
 
@@ -37,6 +41,8 @@ class EncoderSpec:
         padded_positions (`bool`): Whether positions count from `pad_token_id + 1`, as in RoBERTa.
         windowed (`bool`): Whether some layers attend within a window of the original positions.
         padding_mask_only (`bool`): Whether the architecture reads its mask as two-dimensional and takes no other.
+        unpads (`bool`): Whether attention goes through the transformers interface with all its keyword arguments and
+            depends on positions by `position_ids` only, so that sequences can be laid end to end.
     """
 
     head: Callable[[PreTrainedModel, Tensor], Tensor]
@@ -44,6 +50,7 @@ class EncoderSpec:
     padded_positions: bool = False
     windowed: bool = False
     padding_mask_only: bool = False
+    unpads: bool = True
 
 
 _ROBERTA = EncoderSpec(head=lambda model, states: model.lm_head(states), padded_positions=True)
@@ -56,12 +63,15 @@ ENCODERS: dict[str, EncoderSpec] = {
     "camembert": _ROBERTA,
     "distilbert": EncoderSpec(head=_distilbert_head),
     "electra": EncoderSpec(head=lambda model, states: model.generator_lm_head(model.generator_predictions(states))),
-    "modernbert": EncoderSpec(head=lambda model, states: model.decoder(model.head(states)), windowed=True),
+    "modernbert": EncoderSpec(
+        head=lambda model, states: model.decoder(model.head(states)), windowed=True, unpads=False
+    ),
     # Relative positions are computed from the index in the row: a gathered row would lose them.
     "deberta-v2": EncoderSpec(
         head=_deberta_v2_head,
         gathers=lambda config: config.position_biased_input and not config.relative_attention,
         padding_mask_only=True,
+        unpads=False,
     ),
 }
 
@@ -113,12 +123,12 @@ def attention_masks(
     Returns:
         What the encoder takes as `attention_mask`: for windowed architectures a mask for each kind of layer.
     """
-    if mask is None or config._attn_implementation not in ("sdpa", "eager"):
+    if mask is None or config._attn_implementation not in ("sdpa", "eager", UNPADDED):
         return mask
 
     def finished(allowed: Tensor) -> Tensor:
-        """Boolean for sdpa, additive for eager; `(batch_size, 1, length, length)`."""
-        if config._attn_implementation == "sdpa":
+        """Additive for eager, boolean for the others; `(batch_size, 1, length, length)`."""
+        if config._attn_implementation != "eager":
             return allowed
         return torch.zeros((), dtype=dtype, device=allowed.device).where(allowed, torch.finfo(dtype).min)
 
@@ -138,11 +148,90 @@ def attention_masks(
     return {"full_attention": finished(visible), "sliding_attention": finished(visible & near[:, None] | itself)}
 
 
+def takes_segments(config: PreTrainedConfig) -> bool:
+    """Returns whether an encoder, with the attention it has, can read sequences that are laid end to end."""
+    spec = ENCODERS.get(config.model_type)
+    attention = config._attn_implementation or ""
+    return spec is not None and spec.unpads and (attention == UNPADDED or attention.startswith("flash_attention"))
+
+
+def segment_arguments(config: PreTrainedConfig, segments: Segments) -> dict[str, Any]:
+    """Returns what tells the attention of [`takes_segments`] where the sequences are."""
+    if config._attn_implementation == UNPADDED:
+        return {"segments": segments}
+    names = ("cu_seq_lens_q", "cu_seq_lens_k"), ("max_length_q", "max_length_k")
+    return dict.fromkeys(names[0], segments.boundaries) | dict.fromkeys(names[1], segments.limit)
+
+
+def encode_segments(
+    encoder: PreTrainedModel, token_ids: Tensor, positions: Tensor, segments: Segments, **kwargs
+) -> ModelOutput:
+    """Encodes sequences that are laid end to end.
+
+    Args:
+        encoder (`PreTrainedModel`): Base model of an architecture that [`takes_segments`].
+        token_ids, positions (`torch.LongTensor` of shape `(num_tokens,)`): Tokens and their places in the text.
+        segments ([`Segments`]): The sequences.
+
+    Returns:
+        The encoder's output, for a batch of one row of `num_tokens` tokens.
+    """
+    spec = ENCODERS[encoder.config.model_type]
+    offset = encoder.config.pad_token_id + 1 if spec.padded_positions else 0
+    return encoder(
+        input_ids=token_ids[None],
+        position_ids=positions[None] + offset,
+        **segment_arguments(encoder.config, segments),
+        **kwargs,
+    )
+
+
+def encode_text(
+    encoder: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    layout: Layout | None,
+    num_layers: int = 0,
+) -> list[Tensor]:
+    """Encodes whole texts; padding is left out when a layout says where it is.
+
+    Args:
+        encoder (`PreTrainedModel`): Base model.
+        input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Tokens.
+        attention_mask (`torch.Tensor`, *optional*): As [`attention_masks`] or the encoder wants it.
+        layout ([`Layout`], *optional*): Of the batch.
+        num_layers (`int`): How many of the top layers' outputs to return, before any final norm; 0 for the output.
+
+    Returns:
+        A `list` of `torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, 0 at padding that was
+        left out.
+    """
+    options = {"output_hidden_states": True} if num_layers else {}
+    unpad = layout is not None and layout.text is not None
+    if unpad:
+        tokens, length = layout.text, input_ids.shape[1]
+        outputs = encode_segments(
+            encoder, input_ids.flatten()[tokens], tokens % length, layout.text_segments, **options
+        )
+    else:
+        outputs = encoder(input_ids=input_ids, attention_mask=attention_mask, **options)
+    states = list(outputs.hidden_states[-num_layers:]) if num_layers else [outputs[0]]
+    if not unpad:
+        return states
+    return [
+        state.new_zeros(input_ids.numel(), state.shape[-1])
+        .index_copy(0, tokens, state[0])
+        .view(*input_ids.shape, state.shape[-1])
+        for state in states
+    ]
+
+
 def encode_context(
     encoder: PreTrainedModel,
     input_ids: Tensor,
     context_indices: Tensor,
     context_mask: Tensor,
+    layout: Layout | None = None,
 ) -> Tensor:
     """Encodes the visible context alone: attention never meets a hidden token.
 
@@ -153,12 +242,19 @@ def encode_context(
         input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Masked tokens.
         context_indices (`torch.LongTensor` of shape `(batch_size, context_length)`): Visible positions.
         context_mask (`torch.BoolTensor` of shape `(batch_size, context_length)`): `False` at padding.
+        layout ([`Layout`], *optional*): Of the batch, for an encoder that [`takes_segments`].
 
     Returns:
-        `torch.FloatTensor` of shape `(batch_size, context_length, hidden_size)`.
+        `torch.FloatTensor` of shape `(batch_size, context_length, hidden_size)` or, given a layout,
+        `(num_context, hidden_size)`.
     """
     config = encoder.config
     spec = encoder_spec(config)
+    if layout is not None:
+        positions = context_indices.flatten()[layout.context]
+        tokens = input_ids.gather(1, context_indices).flatten()[layout.context]
+        return encode_segments(encoder, tokens, positions, layout.context_segments)[0][0]
+
     if spec is None or not spec.gathers(config):
         # Padding points at some hidden token of the row: it adds nothing there, and takes nothing from the others.
         visible = torch.zeros_like(input_ids).scatter_add(1, context_indices, context_mask.long()).clamp(max=1)

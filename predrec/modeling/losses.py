@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 MAX_CONTRASTED = 2048
 """Most rows that `infonce_loss` and `sigreg_statistic` look at; their cost grows faster than the number of rows."""
@@ -30,8 +31,56 @@ def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Reference:
         Devlin et al., 2019, https://arxiv.org/abs/1810.04805
     """
-    total = F.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
+    if torch.compiler.is_compiling():  # The compiler fuses this by itself.
+        total = F.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
+    else:
+        total = _CrossEntropySum.apply(logits, labels)
     return total / labels.ne(-100).sum().clamp(min=1)
+
+
+class _CrossEntropySum(torch.autograd.Function):
+    """Sum of cross-entropies over labelled tokens, in float32, some rows at a time.
+
+    The vocabulary is large: a float32 copy of all logits, their log-softmax and its gradient would be most of a
+    step's memory, and writing them a good part of its time. Here only the gradient, in the logits' own precision, is
+    ever whole.
+    """
+
+    MAX_VALUES = {"cpu": 2**22, "cuda": 2**27}
+
+    @staticmethod
+    def chunks(logits: Tensor) -> range:
+        most = _CrossEntropySum.MAX_VALUES.get(logits.device.type, 2**24)
+        return range(0, len(logits), max(1, most // max(1, logits.shape[1])))
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, labels: Tensor) -> Tensor:
+        chunks = _CrossEntropySum.chunks(logits)
+        answers, labelled = labels.clamp(min=0), labels.ne(-100)
+        normalisers = [_wide(logits[row : row + chunks.step]).logsumexp(-1) for row in chunks]
+        normalisers = torch.cat(normalisers) if normalisers else _wide(logits[:, 0])
+        scores = _wide(logits.gather(1, answers[:, None])[:, 0])
+        ctx.save_for_backward(logits, answers, labelled, normalisers)
+        return ((normalisers - scores) * labelled).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output: Tensor):
+        logits, answers, labelled, normalisers = ctx.saved_tensors
+        grad = torch.empty_like(logits)
+        weights = (labelled * grad_output)[:, None].to(normalisers.dtype)
+        chunks = _CrossEntropySum.chunks(logits)
+        for row in chunks:
+            rows = slice(row, row + chunks.step)
+            chunk = (_wide(logits[rows]) - normalisers[rows, None]).exp_()
+            chunk.scatter_add_(1, answers[rows, None], -torch.ones_like(chunk[:, :1]))
+            grad[rows] = chunk.mul_(weights[rows])
+        return grad, None
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Returns half-precision values in float32, others as they are."""
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def cosine_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -225,13 +225,14 @@ class PredRecModel(PredRecPreTrainedModel):
             `BaseModelOutput` with `last_hidden_state` of shape `(batch_size, sequence_length, hidden_size)`.
 
         Raises:
-            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or the sequence is too long.
+            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or, without `position_ids`, the
+                sequence is too long.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
         tokens = input_ids if inputs_embeds is None else inputs_embeds
         length = tokens.shape[1]
-        if length > self.config.max_position_embeddings:
+        if position_ids is None and length > self.config.max_position_embeddings:
             raise ValueError(
                 f"The sequence has {length} tokens but `max_position_embeddings` is "
                 f"{self.config.max_position_embeddings}: truncate it."

@@ -11,8 +11,19 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from .attention import UNPADDED
 from .configuration_pretraining import PredRecPreTrainingConfig
-from .encoders import attention_masks, check_encoder, encode_context, encoder_spec, token_logits
+from .encoders import (
+    ENCODERS,
+    attention_masks,
+    check_encoder,
+    encode_context,
+    encode_text,
+    encoder_spec,
+    takes_segments,
+    token_logits,
+)
+from .layout import Layout
 from .losses import JEPA_LOSSES, masked_lm_loss
 from .predictor import PredRecPredictor
 
@@ -71,6 +82,8 @@ class PredRecForPreTraining(PreTrainedModel):
 
     def __init__(self, config: PredRecPreTrainingConfig):
         super().__init__(config)
+        if config._attn_implementation == UNPADDED and config.encoder_config._attn_implementation is None:
+            config.encoder_config._attn_implementation = UNPADDED
         if config.has_jepa_branch:
             check_encoder(config.encoder_config, config._attn_implementation, config.mlm_view)
         self.masked_lm = AutoModelForMaskedLM.from_config(config.encoder_config)
@@ -110,6 +123,19 @@ class PredRecForPreTraining(PreTrainedModel):
             init.zeros_(self.target_center)
             init.zeros_(self.num_centered)
         init.zeros_(self.training_progress)
+
+    def get_correct_attn_implementation(self, requested_attention: str | None, *args, **kwargs) -> str:
+        """Chooses the attention when none is asked for: "unpadded" for encoders that can take it."""
+        spec = ENCODERS.get(self.config.encoder_config.model_type)
+        if requested_attention is None and spec is not None and spec.unpads:
+            requested_attention = UNPADDED
+        return super().get_correct_attn_implementation(requested_attention, *args, **kwargs)
+
+    @property
+    def takes_layout(self) -> bool:
+        """Whether batches may say, by a [`Layout`], where their padding is, so that nothing is computed on it."""
+        parts = [self.encoder.config, *([] if self.predictor is None else [self.predictor.config])]
+        return all(takes_segments(part) for part in parts)
 
     def _freeze_unused(self):
         """Leaves trainable only what the objective trains, so that every trainable parameter gets a gradient."""
@@ -232,58 +258,64 @@ class PredRecForPreTraining(PreTrainedModel):
         """Returns how many labelled tokens and target tokens a training batch has, each of shape `()`."""
         labels = batch["labels"]
         if self.config.mlm_view == "context":
-            labels = labels.gather(1, batch["context_indices"]).masked_fill(~batch["context_mask"], -100)
+            labels = self._context_labels(labels, batch["context_indices"], batch["context_mask"])
         targets = batch["target_mask"].sum() if "target_mask" in batch else labels.new_zeros(())
         return labels.ne(-100).sum(), targets
 
-    def target_states(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def target_states(self, input_ids: Tensor, attention_mask: Tensor | None, layout: Layout | None = None) -> Tensor:
         """Encodes the unmasked text into normalised targets, `(batch_size, sequence_length, hidden_size)`, float32.
 
         No gradient reaches them, except in SIGReg, whose online encoder makes them.
         """
-        layers, mask = self.config.target_layers, self._mask(attention_mask)
+        encoder = self.encoder if self.target_encoder is None else self.target_encoder
+        num_layers = 0 if self.config.target_layers == "output" else self.config.target_layers
         with torch.set_grad_enabled(self.target_encoder is None and torch.is_grad_enabled()):
-            outputs = (self.encoder if self.target_encoder is None else self.target_encoder)(
-                input_ids=input_ids, attention_mask=mask, output_hidden_states=layers != "output"
-            )
-            states = [outputs[0]] if layers == "output" else outputs.hidden_states[-layers:]
+            states = encode_text(encoder, input_ids, self._mask(attention_mask), layout, num_layers)
             normalised = [F.layer_norm(state.float(), state.shape[-1:]) for state in states]
             return torch.stack(normalised).mean(0) if len(normalised) > 1 else normalised[0]
 
-    @staticmethod
-    def gather_latents(states: Tensor, indices: Tensor) -> Tensor:
-        """Picks from `(batch_size, sequence_length, hidden_size)` at `(batch_size, num_blocks, block_length)`."""
-        places = indices.flatten(1)[..., None].expand(-1, -1, states.shape[-1])
-        return states.gather(1, places).view(*indices.shape, -1)
+    def gather_latents(self, states: Tensor, indices: Tensor) -> Tensor:
+        """Picks from `(batch_size, sequence_length, hidden_size)` at `(num_contexts, num_blocks, block_length)`."""
+        return states.flatten(0, 1)[self.token_ids(indices, *states.shape[:2])]
 
     def center(self, latents: Tensor) -> Tensor:
         """Subtracts the running mean of the targets, when the configuration asks for that."""
         return latents if self.target_center is None else latents - self.target_center
 
     def _update_center(self, latents: Tensor, mask: Tensor):
-        weights = mask[..., None].to(latents.dtype)
-        mean = (latents.detach() * weights).sum((0, 1, 2)) / weights.sum().clamp(min=1)
+        weights = mask.flatten()[:, None].to(latents.dtype)
+        mean = (latents.detach().flatten(0, -2) * weights).sum(0) / weights.sum().clamp(min=1)
         # A plain average at first, so that the zero it starts from is forgotten at once.
         self.num_centered += 1
         self.target_center.lerp_(mean, torch.clamp(1 / self.num_centered, min=1 - self.config.center_decay))
 
-    def jepa_loss(self, predicted: Tensor, target: Tensor, indices: Tensor, mask: Tensor, length: int) -> Tensor:
+    def jepa_loss(self, predicted: Tensor, target: Tensor, mask: Tensor, token_ids: Tensor) -> Tensor:
         """Applies the chosen JEPA loss in float32.
 
         Args:
-            predicted, target (`(batch_size, num_blocks, block_length, hidden_size)`): Latents.
-            indices, mask (`(batch_size, num_blocks, block_length)`, long and bool): Where they are; which count.
-            length (`int`): Tokens in a row, to tell rows apart.
+            predicted, target (`torch.FloatTensor` of shape `(..., hidden_size)`): Latents.
+            mask, token_ids (`(...)`, bool and long): Which count; which token of the batch each is for.
         """
         loss, options = JEPA_LOSSES[self.config.jepa_loss], {}
         if self.config.jepa_loss == "infonce":
-            rows = torch.arange(len(indices), device=indices.device)[:, None, None] * length
-            options = {"token_ids": (indices + rows).flatten(), "temperature": self.config.jepa_temperature}
+            options = {"token_ids": token_ids.flatten(), "temperature": self.config.jepa_temperature}
         elif self.config.jepa_loss == "sigreg":
             options = {"directions": torch.randn(target.shape[-1], SIGREG_DIRECTIONS, device=target.device)}
         # The statistics of some losses are differences of large numbers: float32 even under autocast.
         with torch.autocast(predicted.device.type, enabled=False):
-            return loss(predicted.float().flatten(0, 2), target.float().flatten(0, 2), mask.flatten(), **options)
+            return loss(predicted.float().flatten(0, -2), target.float().flatten(0, -2), mask.flatten(), **options)
+
+    @staticmethod
+    def token_ids(indices: Tensor, num_rows: int, length: int) -> Tensor:
+        """Numbers the tokens of a batch: from positions, `(num_contexts, ...)`, to places in the flattened texts.
+
+        Args:
+            indices (`torch.LongTensor` of shape `(num_contexts, ...)`): Positions; context `i` is of row
+                `i % num_rows`.
+            num_rows, length (`int`): Rows of the batch and tokens in each.
+        """
+        rows = torch.arange(len(indices), device=indices.device) % num_rows * length
+        return indices + rows.view(-1, *[1] * (indices.ndim - 1))
 
     def _mask(self, attention_mask: Tensor | None) -> Tensor | dict[str, Tensor] | None:
         """Prepares a padding mask for a full pass; relative-position and unlisted architectures want it as it is."""
@@ -293,21 +325,47 @@ class PredRecForPreTraining(PreTrainedModel):
         return attention_masks(self.encoder.config, attention_mask, self.encoder.dtype)
 
     def _logits(self, states: Tensor, labels: Tensor, label_indices: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Returns logits `(num_labelled, vocab_size)` and labels `(num_labelled,)`; the head sees no other token."""
+        """Returns logits `(num_labelled, vocab_size)` and labels `(num_labelled,)`; the head sees no other token.
+
+        Args:
+            states, labels (`(num_tokens, hidden_size)` and `(num_tokens,)`): Of all tokens of the view.
+            label_indices (`torch.LongTensor` of shape `(num_labelled,)`, *optional*): Which of them have a label.
+        """
         if label_indices is None:
-            label_indices = labels.flatten().ne(-100).nonzero()[:, 0]
-        logits = token_logits(self.masked_lm, states.flatten(0, 1)[label_indices])
-        return logits, labels.flatten()[label_indices]
+            label_indices = labels.ne(-100).nonzero()[:, 0]
+        return token_logits(self.masked_lm, states[label_indices]), labels[label_indices]
 
     def _full_logits(
-        self, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor, label_indices: Tensor | None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor,
+        label_indices: Tensor | None,
+        layout: Layout | None,
     ) -> tuple[Tensor, Tensor]:
         """Does as `_logits` after a full pass over the masked text; an unlisted architecture runs its own head."""
         if encoder_spec(self.config.encoder_config) is None:
             logits = self.masked_lm(input_ids=input_ids, attention_mask=attention_mask).logits
             return logits.flatten(0, 1), labels.flatten()
-        states = self.encoder(input_ids=input_ids, attention_mask=self._mask(attention_mask))[0]
-        return self._logits(states, labels, label_indices)
+        states = encode_text(self.encoder, input_ids, self._mask(attention_mask), layout)[0]
+        return self._logits(states.flatten(0, 1), labels.flatten(), label_indices)
+
+    def _idle_parameters(self, predicts: bool, reconstructs: bool) -> list[nn.Parameter]:
+        """Returns the trainable parameters that the loss does not depend on, when a hybrid does with one of its losses."""
+        idle = []
+        if self.predictor is not None and not predicts:
+            idle += self.predictor.parameters()
+        if self.config.objective == "hybrid" and not reconstructs:
+            used = {id(parameter) for parameter in self.encoder.parameters()}
+            idle += [parameter for parameter in self.masked_lm.parameters() if id(parameter) not in used]
+        if self.active_objective != self.config.objective:
+            idle += [weight for weight in (self.loss_logit, self.loss_log_variances) if weight is not None]
+        return idle
+
+    def _context_labels(self, labels: Tensor, context_indices: Tensor, context_mask: Tensor) -> Tensor:
+        """Returns the labels that the contexts hold, `(num_contexts, context_length)`, -100 elsewhere."""
+        labels = labels.repeat(len(context_indices) // len(labels), 1)
+        return labels.gather(1, context_indices).masked_fill(~context_mask, -100)
 
     def forward(
         self,
@@ -320,9 +378,11 @@ class PredRecForPreTraining(PreTrainedModel):
         target_indices: torch.LongTensor | None = None,
         target_mask: torch.BoolTensor | None = None,
         label_indices: torch.LongTensor | None = None,
+        layout: Layout | None = None,
         labels_in_update: Tensor | None = None,
         targets_in_update: Tensor | None = None,
         example_ids: torch.LongTensor | None = None,
+        skip_jepa: bool = False,
     ) -> PredRecForPreTrainingOutput:
         """Computes the loss of one batch made by [`DataCollatorForPreTraining`].
 
@@ -331,47 +391,75 @@ class PredRecForPreTraining(PreTrainedModel):
             labels (`(batch_size, sequence_length)`): Original id at masked positions, -100 elsewhere.
             attention_mask (`(batch_size, sequence_length)`, *optional*): 1 at real tokens; absent without padding.
             original_input_ids (`(batch_size, sequence_length)`): Unmasked tokens, for the target encoder.
-            context_indices, context_mask (`(batch_size, context_length)`, long and bool): The visible context.
-            target_indices, target_mask (`(batch_size, num_blocks, block_length)`, long and bool): The targets.
+            context_indices, context_mask (`(num_contexts, context_length)`, long and bool): The visible contexts;
+                context `i` is one of row `i % batch_size`.
+            target_indices, target_mask (`(num_contexts, num_blocks, block_length)`, long and bool): Their targets.
             label_indices (`(num_labelled,)`, *optional*): Positions of labelled tokens in the flattened view that the
                 MLM loss is taken on; entries that only fill it up point at tokens without a label.
+            layout ([`Layout`], *optional*): Where the padding is, so that nothing is computed on it; only for a model
+                that [`takes_layout`].
             labels_in_update, targets_in_update (`torch.Tensor` of shape `()`, *optional*):
                 Tokens of the whole optimizer update, when this batch is a part of it: the losses of the parts then
                 add up to the loss of the whole.
             example_ids (`(batch_size,)`, *optional*): Numbers of the examples; carried for error reports only.
+            skip_jepa (`bool`): Leave the JEPA branch out of this update, as `jepa_dropout` asks for.
 
         Returns:
             [`PredRecForPreTrainingOutput`].
+
+        Raises:
+            ValueError: If a layout is given to a model whose attention cannot use it.
         """
+        if layout is not None and not self.takes_layout:
+            raise ValueError(
+                f"A layout needs attention within sequences, but `attn_implementation` is "
+                f"{self.encoder.config._attn_implementation}: leave `unpad` of the collator off, or use {UNPADDED!r}."
+            )
         weight_jepa, weight_mlm, addend = self.loss_weights()
         output = PredRecForPreTrainingOutput(loss_lambda=(weight_jepa / (weight_jepa + weight_mlm)).detach())
         loss = share = input_ids.new_zeros((), dtype=torch.float32)
-        predicts, reconstructs = self.active_objective != "mlm", self.active_objective != "jepa"
+        reconstructs = self.active_objective != "jepa"
         view_is_context = self.training and self.config.mlm_view == "context"
+        predicts = self.active_objective != "mlm" and not skip_jepa
+        laid_out = layout if layout is not None and layout.context is not None else None
 
         if predicts or (reconstructs and view_is_context):
-            context_states = encode_context(self.encoder, input_ids, context_indices, context_mask)
+            texts = input_ids.repeat(len(context_indices) // len(input_ids), 1)
+            context_states = encode_context(self.encoder, texts, context_indices, context_mask, laid_out)
 
         if predicts:
-            predicted = self.predictor(context_states, context_indices, context_mask, target_indices, target_mask)
-            target = self.gather_latents(self.target_states(original_input_ids, attention_mask), target_indices)
+            predicted = self.predictor(
+                context_states, context_indices, context_mask, target_indices, target_mask, laid_out
+            )
+            token_ids, counted = self.token_ids(target_indices, *input_ids.shape), target_mask
+            if laid_out is not None:
+                token_ids = token_ids.flatten()[laid_out.targets]
+                counted = torch.ones_like(token_ids, dtype=torch.bool)
+            target = self.target_states(original_input_ids, attention_mask, layout).flatten(0, 1)[token_ids]
             if self.training and self.target_center is not None:
-                self._update_center(target, target_mask)
+                self._update_center(target, counted)
             target = self.center(target)
-            jepa_loss = self.jepa_loss(predicted, target, target_indices, target_mask, input_ids.shape[1])
+            jepa_loss = self.jepa_loss(predicted, target, counted, token_ids)
             output.jepa_loss = jepa_loss.detach()
             output.num_targets = target_mask.sum()
             share = _share(output.num_targets, targets_in_update)
-            loss = loss + weight_jepa * jepa_loss * share
+            # A loss that is left out now and then counts the more when it is not.
+            kept = 1 - self.config.jepa_dropout if self.training else 1
+            loss = loss + weight_jepa * jepa_loss * share / kept
             if not self.training:
                 output.predicted_latents, output.target_latents = predicted, target
 
         if reconstructs:
             if view_is_context:
-                labels = labels.gather(1, context_indices).masked_fill(~context_mask, -100)
-                logits, answers = self._logits(context_states, labels, label_indices)
+                labels = self._context_labels(labels, context_indices, context_mask).flatten()
+                states = context_states
+                if laid_out is None:
+                    states = context_states.flatten(0, 1)
+                else:
+                    labels = labels[laid_out.context]
+                logits, answers = self._logits(states, labels, label_indices)
             else:
-                logits, answers = self._full_logits(input_ids, attention_mask, labels, label_indices)
+                logits, answers = self._full_logits(input_ids, attention_mask, labels, label_indices, layout)
             mlm_loss = masked_lm_loss(logits, answers)
             output.mlm_loss = mlm_loss.detach()
             output.num_labels = answers.ne(-100).sum()
@@ -380,9 +468,9 @@ class PredRecForPreTraining(PreTrainedModel):
             if not self.training:
                 output.mlm_correct = (logits.argmax(-1) == answers).sum()
 
-        if self.training and self.active_objective != self.config.objective:
+        if self.training:
             # Data-parallel training waits for the gradient of every trainable parameter, idle or not.
-            loss = loss + 0 * sum(parameter.sum() for parameter in self.parameters() if parameter.requires_grad)
+            loss = loss + 0 * sum(parameter.sum() for parameter in self._idle_parameters(predicts, reconstructs))
         output.loss = loss + addend * share
         return output
 

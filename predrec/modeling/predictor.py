@@ -6,7 +6,8 @@ from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_predrec import PredRecConfig
-from .encoders import attention_masks
+from .encoders import attention_masks, segment_arguments
+from .layout import Layout
 from .modeling_predrec import PredRecLayer, PredRecPreTrainedModel, rotary_angles, sinusoidal_positions
 
 
@@ -48,42 +49,58 @@ class PredRecPredictor(PredRecPreTrainedModel):
         context_mask: Tensor,
         target_indices: Tensor,
         target_mask: Tensor,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Predicts the latents at the target positions.
 
         Args:
             context_states (`torch.FloatTensor` of shape `(batch_size, context_length, encoder_hidden_size)`):
-                The encoder's output on the visible context.
+                The encoder's output on the visible context; `(num_context, encoder_hidden_size)` with a layout.
             context_indices, context_mask (`(batch_size, context_length)`, long and bool): Positions; real or padding.
             target_indices, target_mask (`(batch_size, num_blocks, block_length)`, long and bool): Those of targets.
+            layout ([`Layout`], *optional*): Of the batch; nothing is computed on padding then.
 
         Returns:
-            `torch.FloatTensor` of shape `(batch_size, num_blocks, block_length, encoder_hidden_size)`.
+            `torch.FloatTensor` of shape `(batch_size, num_blocks, block_length, encoder_hidden_size)`, or
+            `(num_targets, encoder_hidden_size)` with a layout.
         """
-        batch_size, num_blocks, block_length = target_indices.shape
-        context_length = context_indices.shape[1]
-
-        context = self.embed(context_states)
-        targets = self.mask_token.to(context.dtype).expand(batch_size, num_blocks, block_length, -1)
-        rotary = None
-        if self.position_table is not None:
-            context = context + self.position_table[context_indices].to(context.dtype)
-            targets = targets + self.position_table[target_indices].to(context.dtype)
+        if layout is not None:
+            context_indices = context_indices.flatten()[layout.context]
+            target_indices = target_indices.flatten()[layout.targets]
+        context = self._placed(self.embed(context_states), context_indices)
+        mask_tokens = self.mask_token.to(context.dtype).expand(*target_indices.shape, -1)
+        targets = self._placed(mask_tokens, target_indices)
+        if layout is not None:
+            joined = torch.cat([context, targets])[layout.paired]
+            positions = torch.cat([context_indices, target_indices])[layout.paired]
+            states = self._blocks(
+                joined[None], positions[None], **segment_arguments(self.config, layout.paired_segments)
+            )
+            return self.proj(self.norm(states[0, layout.predicted]))
 
         def beside(of_context: Tensor, of_targets: Tensor) -> Tensor:
             """Joins `(batch_size, context_length, ...)` with every block: `(batch_size * num_blocks, ...)`."""
-            repeated = of_context[:, None].expand(-1, num_blocks, *of_context.shape[1:])
+            repeated = of_context[:, None].expand(-1, target_indices.shape[1], *of_context.shape[1:])
             return torch.cat([repeated, of_targets], dim=2).flatten(0, 1)
 
-        hidden_states = beside(context, targets)
-        mask = attention_masks(self.config, beside(context_mask, target_mask), hidden_states.dtype)
-        attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=mask
-        )
+        joined = beside(context, targets)
+        mask = attention_masks(self.config, beside(context_mask, target_mask), joined.dtype)
+        attention_mask = create_bidirectional_mask(config=self.config, inputs_embeds=joined, attention_mask=mask)
+        states = self._blocks(joined, beside(context_indices, target_indices), attention_mask=attention_mask)
+        predicted = self.proj(self.norm(states[:, context_indices.shape[1] :]))
+        return predicted.view(*target_indices.shape, -1)
+
+    def _placed(self, states: Tensor, positions: Tensor) -> Tensor:
+        """Adds the position table, unless positions are rotary."""
+        if self.position_table is None:
+            return states
+        return states + self.position_table[positions].to(states.dtype)
+
+    def _blocks(self, hidden_states: Tensor, positions: Tensor, **kwargs) -> Tensor:
+        rotary = None
         if self.config.position_embedding_type == "rotary":
             head_dim = self.config.hidden_size // self.config.num_attention_heads
-            rotary = rotary_angles(beside(context_indices, target_indices), head_dim, self.config.rotary_base)
+            rotary = rotary_angles(positions, head_dim, self.config.rotary_base)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, attention_mask=attention_mask, rotary=rotary)
-        predicted = self.proj(self.norm(hidden_states[:, context_length:]))
-        return predicted.view(batch_size, num_blocks, block_length, -1)
+            hidden_states = layer(hidden_states, rotary=rotary, **kwargs)
+        return hidden_states

@@ -88,13 +88,14 @@ def _measure_prediction(
     at_same_position = model.gather_latents(other_texts, indices)
     # A text that is shorter than this one has nothing at the position.
     both_real = chosen & real.roll(1, dims=0).gather(1, indices.flatten(1)).view(indices.shape)
+    token_ids = model.token_ids(indices, *batch["input_ids"].shape)
     shift = max(1, indices.shape[-1] // 2)
     both_chosen = chosen & chosen.roll(shift, dims=-1)
     mean_target = target[chosen].mean(0).expand_as(target)
 
     def jepa_loss(guess: Tensor, where: Tensor) -> Tensor:
         torch.manual_seed(0)  # The same random directions for all; the caller keeps training's own state.
-        return model.jepa_loss(guess, target, indices, where, batch["input_ids"].shape[1])
+        return model.jepa_loss(guess, target, where, token_ids)
 
     def cosine(left: Tensor, where: Tensor) -> Tensor:
         return F.cosine_similarity(left, target, dim=-1)[where].mean()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -73,7 +74,10 @@ class PredRecTrainer(Trainer):
         **kwargs,
     ):
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
-        self.eval_collator = replace(data_collator, label_view="full", fixed_epoch=0)
+        # Compiled for a CPU, attention has no kernel for sequences laid end to end.
+        unpad = model.takes_layout and not (args.torch_compile and args.device.type == "cpu")
+        self.data_collator = replace(data_collator, unpad=unpad)
+        self.eval_collator = replace(data_collator, unpad=False, num_mask_sets=1, label_view="full", fixed_epoch=0)
         self.recipe = recipe
         self.card_facts = card_facts or {}
         self.data_fingerprint = data_fingerprint
@@ -129,10 +133,17 @@ class PredRecTrainer(Trainer):
                 "labels_in_update": self._update_counts[0],
                 "targets_in_update": self._update_counts[1],
             }
+        if self._skips_jepa():
+            inputs = inputs | {"skip_jepa": True}
         output = model(**inputs)
         self.finite_guard.watch(output.loss, self.state.global_step + 1, inputs.get("example_ids"))
         self.train_sums.add(output, _count_tokens(inputs), steps=1 / self._micro_batches)
         return (output.loss, output) if return_outputs else output.loss
+
+    def _skips_jepa(self) -> bool:
+        """Draws, from seed and update alone, whether this update does without the JEPA branch, on every process."""
+        share = self.model.config.jepa_dropout
+        return share > 0 and np.random.default_rng((self.args.seed, self.state.global_step)).random() < share
 
     def floating_point_ops(self, inputs) -> int:
         """Not counted per step: the stock estimate walks all parameters and counts frozen ones."""

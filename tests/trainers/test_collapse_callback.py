@@ -102,7 +102,7 @@ def test_sabotage_is_reported_and_its_healthy_twin_is_not(tmp_path, monkeypatch,
     trainer = training.trainer(tmp_path, **options, **decays)
     model = trainer.model
 
-    def leaking(input_ids, attention_mask):
+    def leaking(input_ids, attention_mask, layout=None):
         states = model.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
         return F.layer_norm(states.float(), states.shape[-1:])
 
