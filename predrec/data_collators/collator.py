@@ -40,8 +40,8 @@ class DataCollatorForPreTraining:
         pad_to_multiple_of (`int`, defaults to 64): Padded rows are filled up to a multiple of this, so that few
             different shapes occur.
         max_seq_length (`int`, *optional*): Padding never makes a row longer than this.
-        unpad (`bool`, defaults to `False`): Add a [`Layout`] that says where padding is, for models that compute nothing
-            on it. `label_indices` of the context view then count in the contexts laid end to end.
+        unpad (`bool`, defaults to `False`): Add a [`Layout`] that says where padding is, for models that compute
+            nothing on it. `label_indices` of the context view then count in the contexts laid end to end.
         fixed_epoch (`int`, *optional*): Draw the masks of this epoch whatever the examples say, as evaluation does.
 
     Example:

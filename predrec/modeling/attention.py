@@ -85,8 +85,8 @@ def _segment_pieces(segments: Segments, key_segments: Segments) -> list[Piece]:
 class _CpuAttention(torch.autograd.Function):
     """Softmax attention piece by piece: matrix products in the inputs' precision, the softmax in float32.
 
-    The pieces cover every query and every key. On CPUs the fused kernel's backward pass is slower than plain matrix products over scores that fit in the cache.
-    The weights are kept for the backward pass, in the inputs' precision. The autocast that called is left alone:
+    The pieces cover every query and every key. On CPUs the fused kernel's backward pass is slower than plain matrix
+    products over scores that fit in the cache. The weights are kept for the backward pass, in the inputs' precision. The autocast that called is left alone:
     matrix products of equal types are not cast.
     """
 

@@ -351,7 +351,7 @@ class PredRecForPreTraining(PreTrainedModel):
         return self._logits(states.flatten(0, 1), labels.flatten(), label_indices)
 
     def _idle_parameters(self, predicts: bool, reconstructs: bool) -> list[nn.Parameter]:
-        """Returns the trainable parameters that the loss does not depend on, when a hybrid does with one of its losses."""
+        """Returns the trainable parameters that the loss does not reach, when a hybrid does with one of its losses."""
         idle = []
         if self.predictor is not None and not predicts:
             idle += self.predictor.parameters()
