@@ -34,6 +34,7 @@ from ..modeling import PredRecForPreTraining
 from ..modeling.encoders import ENCODERS
 from ..trainers import NonFiniteLossError, PredRecTrainer, PredRecTrainingArguments
 from ..trainers.checkpoints import check_data, check_recipe, checkpoints_in, resume_point
+from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.curves import plot_training_curves
 from ..trainers.interrupt import InterruptCallback
 
@@ -94,7 +95,9 @@ def pretrain(
         parser = RecipeParser(ARGUMENTS)
         check_recipe(checkpoint, recipe, {name: parser.get_default(name) for name in parser.field_names})
     started = time.perf_counter()
-    set_num_threads(training)
+    use_all_cores(training.num_threads)
+    if training.device.type == "cpu":
+        keep_freed_memory()
     encoder_config = model_arguments.loaded_encoder_config() if model_arguments.init_from else None
     set_seed(training.seed)
     with training.main_process_first(desc="preparing data"):
@@ -155,13 +158,6 @@ def refused_as_user_error() -> Iterator[None]:
         raise
     except (ValueError, RuntimeError, ImportError, KeyError, OSError) as error:
         raise UserError(f"The model or the trainer refuses these arguments: {error}") from error
-
-
-def set_num_threads(training: PredRecTrainingArguments) -> None:
-    """Uses every core: the launcher alone allows one thread per process."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(training.num_threads or max(1, cores // processes))
 
 
 def load_data(data: DataArguments, seed: int) -> Corpus:
@@ -277,6 +273,7 @@ def build_collator(
             context_scale=tuple(data.context_scale),
             target_scale=tuple(data.target_scale),
             num_target_blocks=0 if model.objective == "mlm" else data.num_target_blocks,
+            num_mask_sets=data.num_mask_sets,
             min_context_tokens=data.min_context_tokens,
             label_view=model.mlm_view,
             max_seq_length=data.max_seq_length,

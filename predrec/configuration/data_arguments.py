@@ -54,7 +54,8 @@ class DataArguments:
     target_scale: list[float] = field(
         default_factory=lambda: [0.10, 0.25], metadata={"help": "LO HI: each target block's share of the row."}
     )
-    num_target_blocks: int = field(default=2, metadata={"help": "Target blocks per row."})
+    num_target_blocks: int = field(default=2, metadata={"help": "Target blocks per context."})
+    num_mask_sets: int = field(default=1, metadata={"help": "Contexts per row, which share one target pass."})
     min_context_tokens: int = field(default=32, metadata={"help": "Tokens that stay visible in rows of 128 or more."})
 
     def __post_init__(self):
@@ -70,7 +71,7 @@ class DataArguments:
             )
         if not 0 < self.validation_share < 1:
             raise ValueError(f"`validation_share` is {self.validation_share}; it must lie strictly between 0 and 1.")
-        for name in ("max_validation_documents", "num_target_blocks", "min_context_tokens"):
+        for name in ("max_validation_documents", "num_target_blocks", "num_mask_sets", "min_context_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
         if self.max_seq_length < MIN_JEPA_LENGTH:

@@ -15,6 +15,7 @@ from ..modeling.configuration_pretraining import (
     LossWeighting,
     MlmView,
     Objective,
+    PredictorAttention,
     PredRecPreTrainingConfig,
 )
 from .suggestions import did_you_mean
@@ -85,6 +86,10 @@ class ModelArguments:
     predictor_intermediate_size: int | None = field(
         default=None, metadata={"help": "Feed-forward width of the predictor."}
     )
+    predictor_attention: PredictorAttention = field(
+        default="joint",
+        metadata={"help": "Context and targets in one sequence, or targets that attend to the context."},
+    )
     predictor_position_embedding_type: Literal["sinusoidal", "rotary"] = field(
         default="sinusoidal", metadata={"help": "Positions of the predictor."}
     )
@@ -99,6 +104,7 @@ class ModelArguments:
     )
     center_targets: bool = field(default=False, metadata={"help": "Subtract a running mean from the targets."})
     center_decay: float = field(default=0.9, metadata={"help": "Decay of that running mean."})
+    jepa_dropout: float = field(default=0.0, metadata={"help": "Share of updates without the JEPA branch."})
     mlm_view: MlmView = field(default="full", metadata={"help": "Masked-LM loss on the whole text or the context."})
 
     def __post_init__(self):

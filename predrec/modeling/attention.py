@@ -86,8 +86,7 @@ class _CpuAttention(torch.autograd.Function):
     """Softmax attention piece by piece: matrix products in the inputs' precision, the softmax in float32.
 
     The pieces cover every query and every key. On CPUs the fused kernel's backward pass is slower than plain matrix
-    products over scores that fit in the cache. The weights are kept for the backward pass, in the inputs' precision. The autocast that called is left alone:
-    matrix products of equal types are not cast.
+    products over scores that fit in the cache. The weights are kept for the backward pass, in the inputs' precision.
     """
 
     @staticmethod
@@ -95,11 +94,14 @@ class _CpuAttention(torch.autograd.Function):
         # Strides as a following reshape to (batch_size, length, hidden_size) wants them.
         output = query.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[3])
         weights = []
-        for rows, queries, keys in pieces:
-            q, k, v = query[rows, :, queries], key[rows, :, keys], value[rows, :, keys]
-            scores = _product(q, k.transpose(2, 3), scaling)
-            weights.append(torch.softmax(scores, dim=-1, dtype=_softmax_dtype(scores)).to(scores.dtype))
-            output[rows, queries] = _product(weights[-1], v).transpose(1, 2)
+        with torch.autocast(
+            "cpu", enabled=False
+        ):  # The backward pass, which runs without it, must see the same types.
+            for rows, queries, keys in pieces:
+                q, k, v = query[rows, :, queries], key[rows, :, keys], value[rows, :, keys]
+                scores = _product(q, k.transpose(2, 3), scaling)
+                weights.append(torch.softmax(scores, dim=-1, dtype=_softmax_dtype(scores)).to(scores.dtype))
+                output[rows, queries] = _product(weights[-1], v).transpose(1, 2)
         ctx.save_for_backward(query, key, value, *weights)
         ctx.scaling, ctx.pieces = scaling, pieces
         return output

@@ -12,6 +12,7 @@ Objective = Literal["hybrid", "mlm", "jepa"]
 JepaLoss = Literal["cosine", "smooth_l1", "mse", "vicreg", "barlow_twins", "infonce", "sigreg"]
 LossWeighting = Literal["learned", "fixed", "schedule", "uncertainty"]
 LossSchedule = Literal["linear", "cosine"]
+PredictorAttention = Literal["joint", "cross"]
 MlmView = Literal["full", "context"]
 
 
@@ -29,6 +30,9 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         predictor_num_hidden_layers (`int`, defaults to 6): Blocks of the predictor.
         predictor_num_attention_heads (`int`, *optional*): Heads of the predictor; the encoder's when absent.
         predictor_intermediate_size (`int`, *optional*): Feed-forward width; four times the predictor's when absent.
+        predictor_attention (`"joint"` or `"cross"`, defaults to `"joint"`):
+            Whether context and targets attend to one another in every block of the predictor (the paper), or the
+            targets attend to the context and to nothing else, which costs a fraction.
         predictor_position_embedding_type (`"sinusoidal"` or `"rotary"`, defaults to `"sinusoidal"`):
             How the predictor learns where context and targets are.
         jepa_loss (`str`, defaults to `"cosine"`):
@@ -73,6 +77,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     predictor_num_hidden_layers: int = 6
     predictor_num_attention_heads: int | None = None
     predictor_intermediate_size: int | None = None
+    predictor_attention: PredictorAttention = "joint"
     predictor_position_embedding_type: Literal["sinusoidal", "rotary"] = "sinusoidal"
     jepa_loss: JepaLoss = "cosine"
     jepa_temperature: float = 0.1

@@ -105,7 +105,11 @@ def check_encoder(config: PreTrainedConfig, attn_implementation: str | None, mlm
 
 
 def attention_masks(
-    config: PreTrainedConfig, mask: Tensor | None, dtype: torch.dtype, positions: Tensor | None = None
+    config: PreTrainedConfig,
+    mask: Tensor | None,
+    dtype: torch.dtype,
+    positions: Tensor | None = None,
+    num_queries: int | None = None,
 ) -> Tensor | dict[str, Tensor] | None:
     """Prepares a padding mask for an encoder so that neither side has to look at its values.
 
@@ -119,6 +123,7 @@ def attention_masks(
         dtype (`torch.dtype`): Of the encoder's weights.
         positions (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
             Places in the text, which a local window is measured between; 0, 1, 2, ... when absent.
+        num_queries (`int`, *optional*): Tokens that attend, when they are others than those attended to.
 
     Returns:
         What the encoder takes as `attention_mask`: for windowed architectures a mask for each kind of layer.
@@ -137,7 +142,7 @@ def attention_masks(
         return mask
 
     length = mask.shape[1]
-    visible = mask.bool()[:, None, None, :].expand(-1, 1, length, -1)
+    visible = mask.bool()[:, None, None, :].expand(-1, 1, num_queries or length, -1)
     if spec is None or not spec.windowed:
         return finished(visible)
     if positions is None:
@@ -155,12 +160,19 @@ def takes_segments(config: PreTrainedConfig) -> bool:
     return spec is not None and spec.unpads and (attention == UNPADDED or attention.startswith("flash_attention"))
 
 
-def segment_arguments(config: PreTrainedConfig, segments: Segments) -> dict[str, Any]:
-    """Returns what tells the attention of [`takes_segments`] where the sequences are."""
+def segment_arguments(
+    config: PreTrainedConfig, segments: Segments, key_segments: Segments | None = None
+) -> dict[str, Any]:
+    """Returns what tells the attention of [`takes_segments`] where the sequences of queries and of keys are."""
+    key_segments = key_segments or segments
     if config._attn_implementation == UNPADDED:
-        return {"segments": segments}
-    names = ("cu_seq_lens_q", "cu_seq_lens_k"), ("max_length_q", "max_length_k")
-    return dict.fromkeys(names[0], segments.boundaries) | dict.fromkeys(names[1], segments.limit)
+        return {"segments": segments, "key_segments": key_segments}
+    return {
+        "cu_seq_lens_q": segments.boundaries,
+        "cu_seq_lens_k": key_segments.boundaries,
+        "max_length_q": segments.limit,
+        "max_length_k": key_segments.limit,
+    }
 
 
 def encode_segments(

@@ -64,13 +64,14 @@ class Layout:
             nothing is padded.
         text_segments ([`Segments`]): One for each row.
         context (`torch.LongTensor` of shape `(num_context,)`): Entries of the flattened `context_indices`.
-        context_segments ([`Segments`]): One for each row.
+        context_segments ([`Segments`]): One for each context.
         targets (`torch.LongTensor` of shape `(num_targets,)`): Entries of the flattened `target_indices`.
-        target_segments ([`Segments`]): One for each row, all its blocks together.
+        target_segments ([`Segments`]): One for each context, all its blocks together.
         paired (`torch.LongTensor` of shape `(num_paired,)`): Context and targets, one after the other, put in the
             order in which the predictor reads them: each block after its context.
         paired_segments ([`Segments`]): One for each block that has targets.
         predicted (`torch.LongTensor` of shape `(num_targets,)`): Where in `paired` the targets are.
+        predicted_segments ([`Segments`]): One for each block that has targets.
     """
 
     text: Tensor | None = None
@@ -82,6 +83,7 @@ class Layout:
     paired: Tensor | None = None
     paired_segments: Segments | None = None
     predicted: Tensor | None = None
+    predicted_segments: Segments | None = None
 
     @classmethod
     def of(
@@ -117,6 +119,7 @@ class Layout:
                 "paired": torch.from_numpy(paired),
                 "paired_segments": Segments.of(lengths[kept].sum(1), context_mask.shape[1] + target_mask.shape[2]),
                 "predicted": _indices(paired >= context.sum()),
+                "predicted_segments": Segments.of(blocks.ravel()[kept], target_mask.shape[2]),
             }
         return cls(**layout)
 

@@ -98,6 +98,7 @@ class PredRecAttention(nn.Module):
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         rotary: tuple[Tensor, Tensor] | None = None,
+        queries: Tensor | None = None,
         **kwargs,
     ) -> tuple[Tensor, Tensor | None]:
         batch_size, length, hidden_size = hidden_states.shape
@@ -105,6 +106,8 @@ class PredRecAttention(nn.Module):
         query, key, value = qkv.unbind(dim=2)
         if rotary is not None:
             query, key = apply_rotary(query, *rotary), apply_rotary(key, *rotary)
+        if queries is not None:
+            query = query[:, :, queries]
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -118,7 +121,7 @@ class PredRecAttention(nn.Module):
             scaling=self.head_dim**-0.5,
             **kwargs,
         )
-        return self.dropout(self.proj(output.reshape(batch_size, length, hidden_size))), weights
+        return self.dropout(self.proj(output.reshape(batch_size, -1, hidden_size))), weights
 
 
 class PredRecMLP(nn.Module):
@@ -145,8 +148,13 @@ class PredRecLayer(GradientCheckpointingLayer):
         self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = PredRecMLP(config)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs) -> Tensor:
-        attended, _ = self.attn(self.norm1(hidden_states), attention_mask=attention_mask, **kwargs)
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, queries: Tensor | None = None, **kwargs
+    ) -> Tensor:
+        """Transforms `(batch_size, sequence_length, hidden_size)`; given `queries`, `(num_queries,)`, only there."""
+        attended, _ = self.attn(self.norm1(hidden_states), attention_mask=attention_mask, queries=queries, **kwargs)
+        if queries is not None:
+            hidden_states = hidden_states[:, queries]
         hidden_states = hidden_states + attended
         return hidden_states + self.mlp(self.norm2(hidden_states))
 

@@ -90,7 +90,9 @@ class PredRecForPreTraining(PreTrainedModel):
         self.target_encoder = copy.deepcopy(self.encoder) if config.has_target_encoder else None
         self.predictor = None
         if config.has_jepa_branch:
-            self.predictor = PredRecPredictor(config.predictor_config(), config.encoder_config.hidden_size)
+            self.predictor = PredRecPredictor(
+                config.predictor_config(), config.encoder_config.hidden_size, config.predictor_attention
+            )
         self.loss_logit = self.loss_log_variances = None
         if config.objective == "hybrid" and config.loss_weighting == "learned":
             self.loss_logit = nn.Parameter(torch.zeros(()))

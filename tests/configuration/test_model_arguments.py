@@ -45,6 +45,8 @@ CHANGED_OBJECTIVE = {
     "center_targets": True,
     "center_decay": 0.5,
     "mlm_view": "context",
+    "predictor_attention": "cross",
+    "jepa_dropout": 0.25,
 }
 
 

@@ -1,0 +1,38 @@
+"""What makes training on a CPU fast: all cores, and memory that is not given back between steps."""
+
+import ctypes
+import os
+import platform
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameters of `mallopt(3)`."""
+
+
+def use_all_cores(num_threads: int | None = None) -> None:
+    """Sets the number of threads: the launcher alone allows one per process.
+
+    Args:
+        num_threads (`int`, *optional*): Threads of this process; its share of the cores when absent.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(num_threads or max(1, cores // processes))
+
+
+def keep_freed_memory() -> bool:
+    """Tells the C library to keep freed memory for the next allocation instead of giving it back to the system.
+
+    A training step allocates the same large tensors again and again. By default each of them is mapped anew, and the
+    system clears every page of it: for a large tensor that takes longer than the arithmetic on it. The process's
+    memory then never shrinks, and may grow by what fragmentation costs. Other allocators (jemalloc, tcmalloc), when
+    they are preloaded, do as much by themselves.
+
+    Returns:
+        Whether the C library is one that can be told (glibc).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    library = ctypes.CDLL(None)
+    return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
