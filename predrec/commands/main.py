@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("pretrain", "probe_glue", "analyze_representations", "evaluate_sts", "report")
+COMMANDS = ("pretrain", "probe_glue", "analyze_representations", "evaluate_sts", "report", "benchmark")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

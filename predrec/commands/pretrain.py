@@ -20,6 +20,7 @@ from ..data_collators import (
     Corpus,
     DataCollatorForPreTraining,
     DocumentRows,
+    IsolatedRows,
     PackedRows,
     StreamedRows,
     TokenRows,
@@ -192,6 +193,8 @@ def prepare_rows(
 ) -> tuple[TokenRows | StreamedRows, TokenRows]:
     """Tokenizes the corpus and cuts it into rows to train and to evaluate on."""
     kind, workers = (PackedRows if data.packing else DocumentRows), data.preprocessing_num_workers
+    if data.isolate_documents:
+        kind = IsolatedRows
     validation = kind(tokenize_documents(corpus.validation, tokenizer, workers), tokenizer, data.max_seq_length)
     if data.streaming:
         return StreamedRows(corpus.train, tokenizer, data.max_seq_length, data.packing), validation

@@ -54,6 +54,9 @@ class DataArguments:
     target_scale: list[float] = field(
         default_factory=lambda: [0.10, 0.25], metadata={"help": "LO HI: each target block's share of the row."}
     )
+    isolate_documents: bool = field(
+        default=False, metadata={"help": "Documents in a packed row do not attend to one another."}
+    )
     num_target_blocks: int = field(default=2, metadata={"help": "Target blocks per context."})
     num_mask_sets: int = field(default=1, metadata={"help": "Contexts per row, which share one target pass."})
     min_context_tokens: int = field(default=32, metadata={"help": "Tokens that stay visible in rows of 128 or more."})
@@ -90,6 +93,12 @@ class DataArguments:
             raise ValueError("`dataset_config_name` is given without `dataset_name`.")
         if self.streaming and not (self.dataset_name or self.train_file):
             raise ValueError("`streaming` needs `train_file` or `dataset_name`; the embedded corpus is in memory.")
+        if self.isolate_documents and not self.packing:
+            raise ValueError(
+                "`isolate_documents` is about packed rows: without `packing` a row is one document anyway."
+            )
+        if self.isolate_documents and self.streaming:
+            raise ValueError("`isolate_documents` needs to know where documents begin, which `streaming` does not.")
         if self.streaming and self.train_tokenizer:
             raise ValueError("`train_tokenizer` reads the corpus twice; with `streaming` give `tokenizer_name`.")
         self._check_scales()
@@ -102,7 +111,8 @@ class DataArguments:
         # The last resort of the sampler: the largest context and the smallest targets, none of them overlapping. Rows
         # that are not packed may be shorter: the rule is strictest at 128 tokens.
         share = self.context_scale[1] - self.num_target_blocks * self.target_scale[0]
-        lengths = {self.max_seq_length} if self.packing else {self.max_seq_length, min(128, self.max_seq_length)}
+        packed = self.packing and not self.isolate_documents
+        lengths = {self.max_seq_length} if packed else {self.max_seq_length, min(128, self.max_seq_length)}
         for length in lengths:
             needed = smallest_context(length, self.min_context_tokens)
             if share * length < needed:

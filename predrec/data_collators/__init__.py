@@ -2,13 +2,14 @@
 
 from .collator import DataCollatorForPreTraining
 from .corpus import Corpus, load_corpus
-from .rows import DocumentRows, PackedRows, StreamedRows, TokenRows, tokenize_documents
+from .rows import DocumentRows, IsolatedRows, PackedRows, StreamedRows, TokenRows, tokenize_documents
 from .tokenizers import load_tokenizer, train_tokenizer
 
 __all__ = [
     "Corpus",
     "DataCollatorForPreTraining",
     "DocumentRows",
+    "IsolatedRows",
     "PackedRows",
     "StreamedRows",
     "TokenRows",

@@ -18,6 +18,9 @@ from .randomness import example_generator
 class DataCollatorForPreTraining:
     """Makes BERT masks and I-JEPA block masks for a batch, as a pure function of seed, epoch and example.
 
+    A row whose feature has `document_lengths` is taken apart: each of its documents becomes a row of the batch, which
+    attends to itself only and has masks of its own. With `unpad`, that costs no computation.
+
     Every row gets at least one label, unless it holds special tokens only, as unknown text does: that row has none.
 
     Args:
@@ -88,10 +91,10 @@ class DataCollatorForPreTraining:
             self._word_starts = word_start_table(self.tokenizer)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        features = [document for feature in features for document in _documents(feature)]
         example_ids = np.array([feature["example_ids"] for feature in features], dtype=np.int64)
-        epochs = [int(feature["epoch"] if self.fixed_epoch is None else self.fixed_epoch) for feature in features]
         original, lengths = self._pad([feature["input_ids"] for feature in features])
-        block_uniforms, token_uniforms = self._draw(epochs, example_ids, lengths, original.shape[1])
+        block_uniforms, token_uniforms = self._draw(features, lengths, original.shape[1])
 
         real = np.arange(original.shape[1]) < lengths[:, None]
         special = self._special[original] | ~real
@@ -141,14 +144,15 @@ class DataCollatorForPreTraining:
         return padded, lengths
 
     def _draw(
-        self, epochs: list[int], example_ids: np.ndarray, lengths: np.ndarray, sequence_length: int
+        self, features: list[dict[str, Any]], lengths: np.ndarray, sequence_length: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws every random number of the batch; how many an example takes depends on its own length only."""
         for_blocks = self.num_mask_sets * num_draws(self.num_target_blocks) if self.num_target_blocks else 0
-        blocks = np.empty((len(epochs), for_blocks))
-        tokens = np.zeros((len(epochs), 4, sequence_length), dtype=np.float32)
-        for row, (epoch, example_id, length) in enumerate(zip(epochs, example_ids, lengths, strict=True)):
-            generator = example_generator(self.seed, epoch, int(example_id))
+        blocks = np.empty((len(features), for_blocks))
+        tokens = np.zeros((len(features), 4, sequence_length), dtype=np.float32)
+        for row, (feature, length) in enumerate(zip(features, lengths, strict=True)):
+            epoch = int(feature["epoch"] if self.fixed_epoch is None else self.fixed_epoch)
+            generator = example_generator(self.seed, epoch, int(feature["example_ids"]), feature.get("document", 0))
             # The tokens come first: their masks are the same whether or not there are target blocks.
             tokens[row, :, :length] = generator.random((4, length), dtype=np.float32)
             blocks[row] = generator.random(for_blocks)
@@ -180,6 +184,16 @@ class DataCollatorForPreTraining:
             "target_indices": targets,
             "target_mask": inside & ~special[rows, targets],
         }
+
+
+def _documents(feature: dict[str, Any]) -> list[dict[str, Any]]:
+    """Takes a row apart into its documents, if it says how long they are."""
+    if "document_lengths" not in feature:
+        return [feature]
+    ends = np.cumsum(feature["document_lengths"])
+    pieces = np.split(feature["input_ids"], ends[:-1])
+    rest = {name: feature[name] for name in ("example_ids", "epoch")}
+    return [{"input_ids": piece, "document": number, **rest} for number, piece in enumerate(pieces)]
 
 
 def _round_up(value: int, multiple: int) -> int:

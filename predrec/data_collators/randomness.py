@@ -13,6 +13,6 @@ def _key(seed: int, epoch: int) -> np.ndarray:
     return np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64)
 
 
-def example_generator(seed: int, epoch: int, example_id: int) -> np.random.Generator:
-    """Returns the generator of one example in one epoch; generators of different examples never overlap."""
-    return np.random.Generator(np.random.Philox(key=_key(seed, epoch), counter=[0, 0, 0, example_id]))
+def example_generator(seed: int, epoch: int, example_id: int, part: int = 0) -> np.random.Generator:
+    """Returns the generator of one part of an example in one epoch; those of different examples never overlap."""
+    return np.random.Generator(np.random.Philox(key=_key(seed, epoch), counter=[0, 0, part, example_id]))

@@ -179,6 +179,42 @@ class PackedRows(TokenRows):
         return self.stream.read(index * self._content, (index + 1) * self._content)
 
 
+class IsolatedRows(TokenRows):
+    """Rows as full as [`PackedRows`] whose documents do not see one another: each begins with the start token.
+
+    A document that is cut by the end of a row goes on in the next one, as a document of its own. A row may be shorter
+    than `max_seq_length` by a token or two, where a document begins or ends with it.
+    """
+
+    def __init__(self, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int):
+        super().__init__(tokenized, tokenizer, max_seq_length)
+        self._bounds = self.stream.document_bounds()
+        # Where each document would begin if the start tokens were in the stream.
+        self._begins = self._bounds + len(self._prefix) * np.arange(len(self._bounds))
+
+    def __len__(self) -> int:
+        return max(1, int(self._begins[-1]) // self._content)
+
+    def documents(self, index: int) -> list[np.ndarray]:
+        """Returns the documents of a row, each with the token that begins it."""
+        begin, end = index * self._content, (index + 1) * self._content
+        number, prefix, found = int(np.searchsorted(self._begins, begin, side="right")) - 1, len(self._prefix), []
+        while number < len(self._bounds) - 1 and self._begins[number] < end:
+            offset, start = int(self._bounds[number]), int(self._begins[number]) + prefix
+            first, last = max(begin - start, 0), min(end, int(self._begins[number + 1])) - start
+            if last > first:
+                found.append(np.concatenate([self._prefix, self.stream.read(offset + first, offset + last)]))
+            number += 1
+        return found
+
+    def row(self, index: int) -> np.ndarray:
+        return np.concatenate(self.documents(index))
+
+    def __getitem__(self, index: int) -> dict:
+        found = super().__getitem__(index)
+        return found | {"document_lengths": [len(document) for document in self.documents(index)]}
+
+
 class DocumentRows(TokenRows):
     """One document per row, cut after `max_seq_length` tokens; the collator pads."""
 

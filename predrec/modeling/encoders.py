@@ -215,8 +215,8 @@ def encode_text(
         num_layers (`int`): How many of the top layers' outputs to return, before any final norm; 0 for the output.
 
     Returns:
-        A `list` of `torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, 0 at padding that was
-        left out.
+        A `list` of `torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)` or, when padding was left
+        out, `(num_tokens, hidden_size)`.
     """
     options = {"output_hidden_states": True} if num_layers else {}
     unpad = layout is not None and layout.text is not None
@@ -227,15 +227,8 @@ def encode_text(
         )
     else:
         outputs = encoder(input_ids=input_ids, attention_mask=attention_mask, **options)
-    states = list(outputs.hidden_states[-num_layers:]) if num_layers else [outputs[0]]
-    if not unpad:
-        return states
-    return [
-        state.new_zeros(input_ids.numel(), state.shape[-1])
-        .index_copy(0, tokens, state[0])
-        .view(*input_ids.shape, state.shape[-1])
-        for state in states
-    ]
+    states = outputs.hidden_states[-num_layers:] if num_layers else [outputs[0]]
+    return [state[0] if unpad else state for state in states]
 
 
 def encode_context(

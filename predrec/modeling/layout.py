@@ -63,6 +63,8 @@ class Layout:
         text (`torch.LongTensor` of shape `(num_tokens,)`): Real tokens in the flattened `input_ids`; `None` when
             nothing is padded.
         text_segments ([`Segments`]): One for each row.
+        text_places (`torch.LongTensor` of shape `(batch_size * sequence_length,)`): Where in `text` each entry of the
+            flattened `input_ids` is; any place for padding.
         context (`torch.LongTensor` of shape `(num_context,)`): Entries of the flattened `context_indices`.
         context_segments ([`Segments`]): One for each context.
         targets (`torch.LongTensor` of shape `(num_targets,)`): Entries of the flattened `target_indices`.
@@ -76,6 +78,7 @@ class Layout:
 
     text: Tensor | None = None
     text_segments: Segments | None = None
+    text_places: Tensor | None = None
     context: Tensor | None = None
     context_segments: Segments | None = None
     targets: Tensor | None = None
@@ -102,6 +105,7 @@ class Layout:
             layout = {
                 "text": _indices(real),
                 "text_segments": Segments.of(real.sum(1), real.shape[1]),
+                "text_places": torch.from_numpy(np.maximum(np.cumsum(real.ravel()) - 1, 0)),
             }
         if context_mask is not None:
             context, blocks = context_mask.sum(1), target_mask.sum(2)
@@ -122,6 +126,10 @@ class Layout:
                 "predicted_segments": Segments.of(blocks.ravel()[kept], target_mask.shape[2]),
             }
         return cls(**layout)
+
+    def in_text(self, places: Tensor) -> Tensor:
+        """Turns places in the flattened `input_ids` into places among the real tokens."""
+        return places if self.text_places is None else self.text_places[places]
 
     def to(self, device, non_blocking: bool = False) -> Layout:
         return self._each(lambda part: part.to(device, non_blocking=non_blocking))

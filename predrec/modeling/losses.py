@@ -61,20 +61,20 @@ class _CrossEntropySum(torch.autograd.Function):
         normalisers = torch.cat(normalisers) if normalisers else _wide(logits[:, 0])
         scores = _wide(logits.gather(1, answers[:, None])[:, 0])
         ctx.save_for_backward(logits, answers, labelled, normalisers)
-        return ((normalisers - scores) * labelled).sum()
+        return torch.where(labelled, normalisers - scores, 0).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output: Tensor):
         logits, answers, labelled, normalisers = ctx.saved_tensors
         grad = torch.empty_like(logits)
-        weights = (labelled * grad_output)[:, None].to(normalisers.dtype)
+        grad_output = grad_output.to(normalisers.dtype)
         chunks = _CrossEntropySum.chunks(logits)
         for row in chunks:
             rows = slice(row, row + chunks.step)
             chunk = (_wide(logits[rows]) - normalisers[rows, None]).exp_()
             chunk.scatter_add_(1, answers[rows, None], -torch.ones_like(chunk[:, :1]))
-            grad[rows] = chunk.mul_(weights[rows])
+            grad[rows] = chunk.mul_(grad_output).masked_fill_(~labelled[rows, None], 0)
         return grad, None
 
 

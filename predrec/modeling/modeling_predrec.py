@@ -102,7 +102,8 @@ class PredRecAttention(nn.Module):
         **kwargs,
     ) -> tuple[Tensor, Tensor | None]:
         batch_size, length, hidden_size = hidden_states.shape
-        qkv = self.qkv(hidden_states).view(batch_size, length, 3, -1, self.head_dim).transpose(1, 3)
+        num_heads = hidden_size // self.head_dim
+        qkv = self.qkv(hidden_states).view(batch_size, length, 3, num_heads, self.head_dim).transpose(1, 3)
         query, key, value = qkv.unbind(dim=2)
         if rotary is not None:
             query, key = apply_rotary(query, *rotary), apply_rotary(key, *rotary)
@@ -121,7 +122,7 @@ class PredRecAttention(nn.Module):
             scaling=self.head_dim**-0.5,
             **kwargs,
         )
-        return self.dropout(self.proj(output.reshape(batch_size, -1, hidden_size))), weights
+        return self.dropout(self.proj(output.reshape(batch_size, output.shape[1], hidden_size))), weights
 
 
 class PredRecMLP(nn.Module):

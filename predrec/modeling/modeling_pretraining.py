@@ -43,7 +43,7 @@ class PredRecForPreTrainingOutput(ModelOutput):
         mlm_correct (`torch.LongTensor` of shape `()`):
             Labelled tokens whose highest logit is right; in evaluation mode only.
         predicted_latents (`torch.FloatTensor` of shape `(batch_size, num_blocks, block_length, hidden_size)`):
-            The predictor's output; in evaluation mode only.
+            The predictor's output, or `(num_targets, hidden_size)` with a layout; in evaluation mode only.
         target_latents (`torch.FloatTensor`, same shape): What it should have been; in evaluation mode only.
     """
 
@@ -238,7 +238,9 @@ class PredRecForPreTraining(PreTrainedModel):
 
     def loss_weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the weights of the JEPA and of the MLM loss, and what is added to them; each of shape `()`."""
-        weighting, zero = self.config.loss_weighting, self.training_progress.new_zeros(())
+        # A zero that is no constant: were a weight known to be 1, a compiler would make the loss and its detached term
+        # one tensor, without a gradient.
+        weighting, zero = self.config.loss_weighting, 0 * self.training_progress
         if self.active_objective != "hybrid":
             jepa = zero + float(self.active_objective == "jepa")
             return jepa, 1 - jepa, zero
@@ -265,7 +267,10 @@ class PredRecForPreTraining(PreTrainedModel):
         return labels.ne(-100).sum(), targets
 
     def target_states(self, input_ids: Tensor, attention_mask: Tensor | None, layout: Layout | None = None) -> Tensor:
-        """Encodes the unmasked text into normalised targets, `(batch_size, sequence_length, hidden_size)`, float32.
+        """Encodes the unmasked text into normalised targets, float32.
+
+        Their shape is `(batch_size, sequence_length, hidden_size)` or, with a layout of padded texts,
+        `(num_tokens, hidden_size)`.
 
         No gradient reaches them, except in SIGReg, whose online encoder makes them.
         """
@@ -326,16 +331,20 @@ class PredRecForPreTraining(PreTrainedModel):
             return attention_mask
         return attention_masks(self.encoder.config, attention_mask, self.encoder.dtype)
 
-    def _logits(self, states: Tensor, labels: Tensor, label_indices: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _logits(
+        self, states: Tensor, labels: Tensor, label_indices: Tensor | None, layout: Layout | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Returns logits `(num_labelled, vocab_size)` and labels `(num_labelled,)`; the head sees no other token.
 
         Args:
             states, labels (`(num_tokens, hidden_size)` and `(num_tokens,)`): Of all tokens of the view.
             label_indices (`torch.LongTensor` of shape `(num_labelled,)`, *optional*): Which of them have a label.
+            layout ([`Layout`], *optional*): Of the texts, if the states are without their padding.
         """
         if label_indices is None:
             label_indices = labels.ne(-100).nonzero()[:, 0]
-        return token_logits(self.masked_lm, states[label_indices]), labels[label_indices]
+        places = label_indices if layout is None else layout.in_text(label_indices)
+        return token_logits(self.masked_lm, states[places]), labels[label_indices]
 
     def _full_logits(
         self,
@@ -350,7 +359,7 @@ class PredRecForPreTraining(PreTrainedModel):
             logits = self.masked_lm(input_ids=input_ids, attention_mask=attention_mask).logits
             return logits.flatten(0, 1), labels.flatten()
         states = encode_text(self.encoder, input_ids, self._mask(attention_mask), layout)[0]
-        return self._logits(states.flatten(0, 1), labels.flatten(), label_indices)
+        return self._logits(states.flatten(0, -2), labels.flatten(), label_indices, layout)
 
     def _idle_parameters(self, predicts: bool, reconstructs: bool) -> list[nn.Parameter]:
         """Returns the trainable parameters that the loss does not reach, when a hybrid does with one of its losses."""
@@ -437,7 +446,8 @@ class PredRecForPreTraining(PreTrainedModel):
             if laid_out is not None:
                 token_ids = token_ids.flatten()[laid_out.targets]
                 counted = torch.ones_like(token_ids, dtype=torch.bool)
-            target = self.target_states(original_input_ids, attention_mask, layout).flatten(0, 1)[token_ids]
+            places = token_ids if layout is None else layout.in_text(token_ids)
+            target = self.target_states(original_input_ids, attention_mask, layout).flatten(0, -2)[places]
             if self.training and self.target_center is not None:
                 self._update_center(target, counted)
             target = self.center(target)

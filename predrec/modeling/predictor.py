@@ -45,8 +45,9 @@ class CrossAttention(nn.Module):
         **kwargs,
     ) -> Tensor:
         batch_size, num_targets, hidden_size = targets.shape
-        query = self.query(targets).view(batch_size, num_targets, -1, self.head_dim).transpose(1, 2)
-        key_value = self.key_value(context).view(batch_size, context.shape[1], 2, -1, self.head_dim).transpose(1, 3)
+        heads = hidden_size // self.head_dim, self.head_dim
+        query = self.query(targets).view(batch_size, num_targets, *heads).transpose(1, 2)
+        key_value = self.key_value(context).view(batch_size, context.shape[1], 2, *heads).transpose(1, 3)
         key, value = key_value.unbind(dim=2)
         if rotary is not None:
             query, key = apply_rotary(query, *rotary[0]), apply_rotary(key, *rotary[1])
@@ -153,7 +154,7 @@ class PredRecPredictor(PredRecPreTrainedModel):
             states = self._joint_segments(context, context_indices, targets, target_indices, layout)
         else:
             states = self._joint(context, context_indices, context_mask, targets, target_indices, target_mask)
-        return self.proj(self.norm(states)).view(*shape, -1)
+        return self.proj(self.norm(states)).view(*shape, self.proj.out_features)
 
     def _placed(self, states: Tensor, positions: Tensor) -> Tensor:
         """Adds the position table, unless positions are rotary."""

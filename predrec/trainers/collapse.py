@@ -1,5 +1,7 @@
 """The collapse monitor: is the encoder still telling texts apart, and is the prediction task more than a formality?"""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -152,7 +154,8 @@ class CollapseMonitorCallback(TrainerCallback):
             rows, most = self.trainer.eval_dataset, self.trainer.args.monitor_examples
             kept = min(most, len(rows))
             features = [rows[index * len(rows) // kept] for index in range(kept)]
-            self._batch = self.trainer._prepare_inputs(self.trainer.eval_collator(features))
+            collator = replace(self.trainer.eval_collator, unpad=False)
+            self._batch = self.trainer._prepare_inputs(collator(features))
         return self._batch
 
     def on_evaluate(self, args, state, control, model=None, metrics=None, **kwargs):

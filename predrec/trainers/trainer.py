@@ -77,7 +77,7 @@ class PredRecTrainer(Trainer):
         # Compiled for a CPU, attention has no kernel for sequences laid end to end.
         unpad = model.takes_layout and not (args.torch_compile and args.device.type == "cpu")
         self.data_collator = replace(data_collator, unpad=unpad)
-        self.eval_collator = replace(data_collator, unpad=False, num_mask_sets=1, label_view="full", fixed_epoch=0)
+        self.eval_collator = replace(self.data_collator, num_mask_sets=1, label_view="full", fixed_epoch=0)
         self.recipe = recipe
         self.card_facts = card_facts or {}
         self.data_fingerprint = data_fingerprint
@@ -142,7 +142,7 @@ class PredRecTrainer(Trainer):
 
     def _skips_jepa(self) -> bool:
         """Draws, from seed and update alone, whether this update does without the JEPA branch, on every process."""
-        share = self.model.config.jepa_dropout
+        share = self.model.config.jepa_dropout if self.model.active_objective == "hybrid" else 0
         return share > 0 and np.random.default_rng((self.args.seed, self.state.global_step)).random() < share
 
     def floating_point_ops(self, inputs) -> int:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
+from transformers.utils import is_torch_tf32_available
 
 BEST_BY = ("eval_mlm_loss", "eval_mlm_accuracy", "eval_jepa_loss", "eval_loss")
 """Metrics that may decide which checkpoint is the best. `eval_loss` moves with lambda: prefer the first."""
@@ -40,6 +41,7 @@ class PredRecTrainingArguments(TrainingArguments):
     | `save_total_limit`, `metric_for_best_model`, `greater_is_better` | 2, `eval_mlm_loss`, False | none | best and last are kept; `eval_loss` moves with lambda |
     | `prediction_loss_only` | True | False | latents and logits are not to be gathered |
     | `ddp_find_unused_parameters` | False | none | every trainable parameter gets a gradient |
+    | `tf32` | on GPUs that have it | none | what bf16 autocast leaves in float32 is still more exact than bf16 |
     | `hub_strategy` | end | every_save | what is pushed is the finished encoder, not a training checkpoint |
     """  # noqa: E501 - a table row is a line
 
@@ -90,6 +92,8 @@ class PredRecTrainingArguments(TrainingArguments):
             self.resume_from_checkpoint = self.resume_from_checkpoint.lower() == "true"
         # Without this, the stock class refuses bf16 on machines that have nothing but a CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if self.tf32 is None and not self.use_cpu and is_torch_tf32_available():
+            self.tf32 = True
         super().__post_init__()
         # A batch has tensors that are not one row per example: it cannot be cut in pieces for other processes.
         self.accelerator_config.dispatch_batches = False

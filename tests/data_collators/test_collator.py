@@ -1,5 +1,6 @@
 import itertools
 import time
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from predrec.data_collators import DataCollatorForPreTraining
+from predrec.modeling.layout import Layout, Segments
 
 CLS, SEP, MASK = 2, 3, 4
 JEPA_KEYS = {"original_input_ids", "context_indices", "context_mask", "target_indices", "target_mask"}
@@ -187,7 +189,7 @@ def test_collator_gives_the_batch_worked_out_by_hand(tiny_tokenizer, monkeypatch
             return numbers.astype(dtype)
 
     monkeypatch.setattr(
-        "predrec.data_collators.collator.example_generator", lambda seed, epoch, example_id: Draws(example_id)
+        "predrec.data_collators.collator.example_generator", lambda seed, epoch, example_id, part: Draws(example_id)
     )
     collator = DataCollatorForPreTraining(
         tiny_tokenizer, context_scale=(0.5, 1.0), target_scale=(0.1, 0.3), pad_to_multiple_of=4
@@ -506,3 +508,149 @@ def test_collator_refuses_words_without_word_boundaries():
     )
     with pytest.raises(ValueError, match="`masking_unit` is word or span"):
         DataCollatorForPreTraining(tokenizer, masking_unit="word")
+
+
+# Layouts
+
+
+MIXED = [example(length, number) for number, length in enumerate([64, 40, 15, 90])]  # The third has no targets.
+
+
+def parts(layout: Layout) -> dict[str, list]:
+    """What a layout says, as lists that can be compared."""
+    values = {field.name: getattr(layout, field.name) for field in fields(layout)}
+    return {
+        name: (value.lengths, value.boundaries.tolist(), value.limit)
+        if isinstance(value, Segments)
+        else value.tolist()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def without_layout(batch: dict) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in batch.items() if key != "layout"}
+
+
+def test_collator_adds_no_layout_unless_told(collator):
+    assert "layout" not in collator(MIXED)
+
+
+@pytest.mark.parametrize("num_mask_sets", [1, 3])
+def test_collator_layout_agrees_with_the_masks(tiny_tokenizer, num_mask_sets):
+    batch = DataCollatorForPreTraining(tiny_tokenizer, unpad=True, num_mask_sets=num_mask_sets)(MIXED)
+    masks = (batch[key].bool().numpy() for key in ("attention_mask", "context_mask", "target_mask"))
+    layout = batch["layout"]
+    assert parts(layout) == parts(Layout.of(*masks))
+    assert layout.text_segments.lengths == [64, 40, 15, 90]
+    positions = batch["context_indices"].flatten()[layout.context]
+    assert positions.tolist() == batch["context_indices"][batch["context_mask"]].tolist()
+    assert len(layout.predicted) == batch["target_mask"].sum()
+
+
+def test_collator_layout_of_rows_of_one_length_has_no_text(tiny_tokenizer):
+    batch = DataCollatorForPreTraining(tiny_tokenizer, unpad=True)([example(64, 0), example(64, 1)])
+    assert batch["layout"].text is None
+    assert parts(batch["layout"]) == parts(
+        Layout.of(None, batch["context_mask"].numpy(), batch["target_mask"].numpy())
+    )
+
+
+def test_collator_layout_without_target_blocks_has_the_text_only(tiny_tokenizer):
+    collator = DataCollatorForPreTraining(tiny_tokenizer, unpad=True, num_target_blocks=0)
+    assert parts(collator(MIXED)["layout"]).keys() == {"text", "text_segments", "text_places"}
+    assert "layout" not in collator([example(64, 0), example(64, 1)])
+
+
+@pytest.mark.parametrize("view", ["full", "context"])
+def test_collator_layout_changes_nothing_but_the_positions_of_labels_in_contexts(tiny_tokenizer, view):
+    padded = DataCollatorForPreTraining(tiny_tokenizer, label_view=view)(MIXED)
+    unpadded = DataCollatorForPreTraining(tiny_tokenizer, label_view=view, unpad=True)(MIXED)
+    assert [*unpadded] == [*padded, "layout"]
+    changed = [key for key in padded if not torch.equal(padded[key], unpadded[key])]
+    assert changed == (["label_indices"] if view == "context" else [])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(3, 200), min_size=1, max_size=6),
+    seed=st.integers(0, 2**31),
+    num_mask_sets=st.integers(1, 3),
+)
+def test_collator_points_at_every_label_of_the_contexts_laid_end_to_end(tiny_tokenizer, lengths, seed, num_mask_sets):
+    collator = DataCollatorForPreTraining(
+        tiny_tokenizer, seed=seed, label_view="context", unpad=True, num_mask_sets=num_mask_sets
+    )
+    batch = collator([example(length, number) for number, length in enumerate(lengths)])
+    laid_out = []
+    for context, (indices, mask) in enumerate(zip(batch["context_indices"], batch["context_mask"], strict=True)):
+        laid_out += batch["labels"][context % len(lengths), indices[mask]].tolist()
+    assert len(laid_out) == len(batch["layout"].context)
+    expected = [place for place, label in enumerate(laid_out) if label != -100]
+    pointed = batch["label_indices"].tolist()
+    assert [place for place in pointed if laid_out[place] != -100] == expected
+
+
+# Several sets of masks
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(3, 200), min_size=1, max_size=5),
+    seed=st.integers(0, 2**31),
+    num_mask_sets=st.integers(2, 4),
+)
+def test_collator_makes_every_mask_set_for_the_row_it_is_of(tiny_tokenizer, lengths, seed, num_mask_sets):
+    """Context `i` belongs to row `i % batch_size`: inside it, disjoint from its targets, no special token hidden."""
+    collator = DataCollatorForPreTraining(tiny_tokenizer, seed=seed, num_mask_sets=num_mask_sets)
+    batch = collator([example(length, number) for number, length in enumerate(lengths)])
+    assert len(batch["context_mask"]) == len(batch["target_mask"]) == num_mask_sets * len(lengths)
+    assert len(batch["input_ids"]) == len(batch["labels"]) == len(lengths)
+    for number in range(num_mask_sets * len(lengths)):
+        row = number % len(lengths)
+        context = batch["context_indices"][number][batch["context_mask"][number]].tolist()
+        targets = batch["target_indices"][number][batch["target_mask"][number]].tolist()
+        assert len(context) == len(set(context)) and set(context).isdisjoint(targets)
+        assert {0, lengths[row] - 1} <= set(context) and max([*context, *targets]) < lengths[row]
+        assert (batch["original_input_ids"][row, targets] > MASK).all()
+        assert bool(targets) == (lengths[row] >= 16)
+
+
+def masks_of(batch: dict[str, torch.Tensor], number: int) -> tuple:
+    """One set of masks, without padding."""
+    blocks = zip(batch["target_indices"][number], batch["target_mask"][number], strict=True)
+    return (
+        batch["context_indices"][number][batch["context_mask"][number]].tolist(),
+        [indices[mask].tolist() for indices, mask in blocks],
+    )
+
+
+def test_collator_draws_the_first_mask_set_as_if_it_were_alone(tiny_tokenizer, collator):
+    several, one = DataCollatorForPreTraining(tiny_tokenizer, num_mask_sets=3)(MIXED), collator(MIXED)
+    assert [masks_of(several, row) for row in range(4)] == [masks_of(one, row) for row in range(4)]
+    for key in ("input_ids", "labels", "label_indices", "original_input_ids", "attention_mask"):
+        assert torch.equal(several[key], one[key])
+
+
+def test_collator_draws_every_mask_set_anew(tiny_tokenizer):
+    batch = DataCollatorForPreTraining(tiny_tokenizer, num_mask_sets=3)([example(128, 0), example(128, 1)])
+    drawn = [masks_of(batch, number) for number in range(6)]
+    assert all(one != other for one, other in itertools.combinations(drawn, 2))
+
+
+def test_collator_draws_the_same_mask_sets_for_an_example_in_any_batch(tiny_tokenizer):
+    collator = DataCollatorForPreTraining(tiny_tokenizer, num_mask_sets=2)
+    together = collator(MIXED)
+    for row, entry in enumerate(MIXED):
+        alone = collator([entry])
+        assert [masks_of(alone, 0), masks_of(alone, 1)] == [masks_of(together, row), masks_of(together, row + 4)]
+
+
+@pytest.mark.parametrize("view", ["full", "context"])
+def test_collator_makes_the_same_layouts_in_worker_processes(tiny_tokenizer, view):
+    collator = DataCollatorForPreTraining(tiny_tokenizer, unpad=True, num_mask_sets=2, label_view=view)
+    here, there = (list(DataLoader(Rows(), batch_size=3, collate_fn=collator, num_workers=n)) for n in (0, 2))
+    assert len(here) == len(there) == 4
+    for one, other in zip(here, there, strict=True):
+        assert parts(one["layout"]) == parts(other["layout"])
+        assert equal(without_layout(one), without_layout(other))

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from predrec.data_collators import (
     DataCollatorForPreTraining,
     DocumentRows,
+    IsolatedRows,
     PackedRows,
     StreamedRows,
     TokenRows,
@@ -227,6 +228,43 @@ def test_token_rows_tell_running_workers_the_epoch(tiny_tokenizer, tokenized):
 
 
 # Document rows
+
+
+@pytest.mark.parametrize("length", [16, 17, 24, 64])
+def test_isolated_rows_hold_every_token_once_and_in_order(tiny_tokenizer, tokenized, stream, length):
+    rows = IsolatedRows(tokenized, tiny_tokenizer, length)
+    pieces = [piece for index in range(len(rows)) for piece in rows.documents(index)]
+    assert all(piece[0] == CLS and len(piece) > 1 for piece in pieces)
+    kept = [token for piece in pieces for token in piece[1:]]
+    assert kept == stream[: len(kept)]
+    assert len(stream) - len(kept) < length
+
+
+@pytest.mark.parametrize("length", [16, 24, 64])
+def test_isolated_rows_are_full(tiny_tokenizer, tokenized, length):
+    rows = IsolatedRows(tokenized, tiny_tokenizer, length)
+    assert all(length - 2 <= len(rows.row(index)) <= length for index in range(len(rows)))
+
+
+def test_isolated_rows_never_join_documents(tiny_tokenizer, tokenized):
+    rows = IsolatedRows(tokenized, tiny_tokenizer, 24)
+    for index in range(len(rows)):
+        for piece in rows.documents(index):
+            assert SEP not in piece[:-1]
+            assert CLS not in piece[1:]
+
+
+def test_isolated_rows_say_how_long_their_documents_are(tiny_tokenizer, tokenized):
+    row = IsolatedRows(tokenized, tiny_tokenizer, 24)[1]
+    assert sum(row["document_lengths"]) == len(row["input_ids"])
+    assert len(row["document_lengths"]) > 1
+
+
+def test_isolated_rows_without_a_start_token_are_packed_rows(tiny_tokenizer, tokenized, monkeypatch):
+    monkeypatch.setattr("predrec.data_collators.rows.start_id", lambda tokenizer: None)
+    isolated, packed = (kind(tokenized, tiny_tokenizer, 24) for kind in (IsolatedRows, PackedRows))
+    assert len(isolated) == len(packed)
+    assert all((isolated.row(index) == packed.row(index)).all() for index in range(len(packed)))
 
 
 def test_document_rows_hold_a_document_each(tiny_tokenizer, tokenized):

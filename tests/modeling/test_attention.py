@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import AutoModel
 
 from predrec.modeling import attention
 from predrec.modeling.attention import UNPADDED, _CpuAttention, _padded_attention, unpadded_attention
@@ -45,9 +46,8 @@ def drawn(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 def inputs(queries: int, keys: int, rows: int = 1, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     """Queries, keys and values with a gradient."""
-    return [
-        drawn(rows, HEADS, length, HEAD_DIM, seed=n, dtype=dtype) for n, length in enumerate((queries, keys, keys))
-    ]
+    lengths = (queries, keys, keys)
+    return [drawn(rows, HEADS, length, HEAD_DIM, seed=seed, dtype=dtype) for seed, length in enumerate(lengths)]
 
 
 def naive(query: Tensor, key: Tensor, value: Tensor, lengths, key_lengths, scaling: float = SCALING) -> Tensor:
@@ -223,6 +223,17 @@ def test_autocast_trains_half_precision_inputs(lengths):
     assert_same(cast, plain, tensors, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("lengths", [None, [3, 4]], ids=["rows", "segments"])
+def test_autocast_trains_float32_inputs(lengths):
+    """Under autocast matrix products may be rounded; the backward pass, which runs without it, sees what was saved."""
+    segments = None if lengths is None else segments_of(lengths)
+    tensors = inputs(7, 7, dtype=torch.float32)
+    plain, _ = unpadded_attention(MODULE, *tensors, None, segments=segments)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast, _ = unpadded_attention(MODULE, *tensors, None, segments=segments)
+    assert_same(cast.float(), plain, tensors, rtol=0, atol=8 * torch.finfo(torch.bfloat16).eps)
+
+
 # Other forms of the input
 
 
@@ -349,8 +360,6 @@ def test_own_backward_pass_runs_on_cpus(options):
 def test_implementation_is_registered_with_transformers():
     config = encoder_config("bert")
     config._attn_implementation = UNPADDED
-    from transformers import AutoModel
-
     torch.manual_seed(0)
     model = AutoModel.from_config(config).eval()
     assert model.config._attn_implementation == UNPADDED

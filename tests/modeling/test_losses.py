@@ -351,3 +351,131 @@ def test_masked_lm_loss_of_no_tokens_is_zero():
 def test_masked_lm_loss_is_taken_in_float32():
     logits = torch.randn(6, 11, generator=torch.Generator().manual_seed(0)).bfloat16()
     assert masked_lm_loss(logits, torch.arange(6)).dtype == torch.float32
+
+
+def logits_and_labels(num_tokens: int = 7, vocab_size: int = 11, dtype: torch.dtype = torch.float32):
+    """Logits that want a gradient, and labels of which every third is absent."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(num_tokens, vocab_size, generator=generator, dtype=torch.float64)).to(dtype)
+    labels = torch.randint(0, vocab_size, (num_tokens,), generator=generator)
+    return logits.requires_grad_(), labels.masked_fill(torch.arange(num_tokens) % 3 == 1, -100)
+
+
+def value_and_gradient(loss, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    value = loss(logits, labels)
+    return value, torch.autograd.grad(value, logits)[0]
+
+
+def pieces_of(monkeypatch, values: int):
+    """Makes the cross-entropy look at so many logits at a time."""
+    monkeypatch.setattr(losses._CrossEntropySum, "MAX_VALUES", {"cpu": values})
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, EXACT), (torch.float32, {"rtol": 1e-6, "atol": 1e-6})])
+def test_masked_lm_loss_and_gradient_equal_cross_entropy(dtype, close):
+    logits, labels = logits_and_labels(dtype=dtype)
+    actual = value_and_gradient(masked_lm_loss, logits, labels)
+    # In float32 one pass sums and divides, the other averages, as above.
+    torch.testing.assert_close(actual, value_and_gradient(F.cross_entropy, logits, labels), **close)
+
+
+def test_masked_lm_loss_equals_naive_twin():
+    logits, labels = logits_and_labels(dtype=torch.float64)
+    terms = [
+        math.log(sum(math.exp(score) for score in row)) - row[label]
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
+        if label != -100
+    ]
+    torch.testing.assert_close(masked_lm_loss(logits, labels).item(), mean(terms), **EXACT)
+
+
+def test_masked_lm_loss_ignores_unlabelled_tokens():
+    logits, labels = logits_and_labels()
+    chosen = labels != -100
+    value, gradient = value_and_gradient(masked_lm_loss, logits, labels)
+    changed = logits.detach().masked_fill(~chosen[:, None], 20.0).requires_grad_()
+    other, other_gradient = value_and_gradient(masked_lm_loss, changed, labels)
+    assert torch.equal(value, other) and torch.equal(gradient, other_gradient)
+    assert gradient[~chosen].eq(0).all() and gradient[chosen].ne(0).all()
+
+
+def test_masked_lm_loss_without_labels_has_a_zero_gradient():
+    logits, labels = logits_and_labels()
+    value, gradient = value_and_gradient(masked_lm_loss, logits, torch.full_like(labels, -100))
+    assert value == 0 and torch.equal(gradient, torch.zeros_like(logits))
+
+
+def test_masked_lm_loss_of_no_tokens_has_an_empty_gradient():
+    logits, labels = logits_and_labels(num_tokens=0)
+    value, gradient = value_and_gradient(masked_lm_loss, logits, labels)
+    assert value == 0 and gradient.shape == (0, 11)
+
+
+@pytest.mark.parametrize("values", [1, 11, 30, 10**6])
+def test_masked_lm_loss_gradient_equals_finite_differences(monkeypatch, values):
+    pieces_of(monkeypatch, values)
+    logits, labels = logits_and_labels(dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda scores: 3 * masked_lm_loss(scores, labels), logits)
+
+
+def test_masked_lm_loss_gradient_of_the_gradient_is_refused():
+    logits, labels = logits_and_labels()
+    (gradient,) = torch.autograd.grad(masked_lm_loss(logits, labels).pow(2), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("values", [1, 11, 22, 35, 76, 77])
+def test_masked_lm_loss_in_pieces_equals_the_whole(monkeypatch, values):
+    logits, labels = logits_and_labels()
+    whole = value_and_gradient(masked_lm_loss, logits, labels)
+    pieces_of(monkeypatch, values)
+    assert len(losses._CrossEntropySum.chunks(logits)) == {1: 7, 11: 7, 22: 4, 35: 3, 76: 2, 77: 1}[values]
+    # Rows are summed after the pieces are joined, so nothing at all changes.
+    torch.testing.assert_close(value_and_gradient(masked_lm_loss, logits, labels), whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("values", [22, 10**6])
+def test_masked_lm_loss_of_half_precision_is_within_rounding_of_float32(monkeypatch, dtype, values):
+    pieces_of(monkeypatch, values)
+    logits, labels = logits_and_labels(dtype=dtype)
+    value, gradient = value_and_gradient(masked_lm_loss, logits, labels)
+    expected = value_and_gradient(F.cross_entropy, logits.detach().float().requires_grad_(), labels)
+    assert (value.dtype, gradient.dtype) == (torch.float32, dtype)
+    torch.testing.assert_close(value, expected[0], rtol=1e-6, atol=1e-6)
+    # The gradient alone is rounded, once; below 2 ** -14, float16 loses digits.
+    close = {"rtol": torch.finfo(dtype).eps / 2, "atol": 2**-24}
+    torch.testing.assert_close(gradient.float(), expected[1], **close)
+
+
+def test_masked_lm_loss_of_large_logits_is_finite():
+    logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], requires_grad=True)
+    value, gradient = value_and_gradient(masked_lm_loss, logits, torch.tensor([0, 0]))
+    assert value == 1e4 and gradient.tolist() == [[0, 0, 0], [-0.5, 0.5, 0]]
+
+
+def test_masked_lm_loss_leaves_its_arguments_alone():
+    logits, labels = logits_and_labels()
+    before = logits.detach().clone(), labels.clone()
+    value_and_gradient(masked_lm_loss, logits, labels)
+    assert torch.equal(logits, before[0]) and torch.equal(labels, before[1])
+
+
+def test_masked_lm_loss_of_a_view_equals_that_of_a_copy():
+    logits, labels = logits_and_labels()
+    view = logits.detach().T.contiguous().T.requires_grad_()
+    assert not view.is_contiguous()
+    actual = value_and_gradient(masked_lm_loss, view, labels)
+    torch.testing.assert_close(actual, value_and_gradient(masked_lm_loss, logits, labels))
+
+
+def test_masked_lm_loss_ignores_unlabelled_rows_that_are_not_finite():
+    logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
+    logits[1] = torch.inf
+    logits.requires_grad_()
+    labels = torch.tensor([2, -100, 5])
+    loss = masked_lm_loss(logits, labels)
+    loss.backward()
+    assert loss.item() == pytest.approx(F.cross_entropy(logits[[0, 2]].detach(), labels[[0, 2]]).item())
+    assert not logits.grad[1].any()

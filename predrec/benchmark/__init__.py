@@ -1,0 +1,1 @@
+"""How fast pre-training is, beside what a user would otherwise run."""
