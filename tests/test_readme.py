@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from predrec.commands import analyze_representations, evaluate_sts, probe_glue
+from predrec.commands import analyze_representations, benchmark, evaluate_sts, probe_glue
 from predrec.commands.pretrain import ARGUMENTS, check_together
 from predrec.configuration import parse_recipe
 from predrec.configuration.recipes import RecipeParser
@@ -25,6 +25,8 @@ EVALUATION_ARGUMENTS = {
 EVERY_COMMAND = (ARGUMENTS, *EVALUATION_ARGUMENTS.values())
 EVALUATIONS = [line.split() for line in re.findall(r"^python scripts/(\w+\.py .*)$", README, flags=re.MULTILINE)]
 EVALUATIONS = [[words[0].removesuffix(".py"), *words[1:]] for words in EVALUATIONS]
+BENCHMARKS = [words for words in EVALUATIONS if words[0] == "benchmark"]
+EVALUATIONS = [words for words in EVALUATIONS if words[0] != "benchmark"]
 COMMANDS = re.findall(r"^accelerate launch scripts/pretrain.py (.*)$", README, flags=re.MULTILINE)
 
 
@@ -54,6 +56,7 @@ def test_command_is_accepted(command):
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`--(\w+)", README))))
 def test_named_argument_exists(name):
     known = {field for arguments in EVERY_COMMAND for field in RecipeParser(arguments).field_names}
+    known |= {action.dest for action in benchmark.parser()._actions}
     assert name.removeprefix("no_") in known | {"help"}
 
 
@@ -63,6 +66,11 @@ def test_evaluation_command_is_accepted(words):
     while not arguments[0].startswith("-"):
         arguments.pop(0)
     parse_recipe(arguments, EVALUATION_ARGUMENTS[name])
+
+
+@pytest.mark.parametrize("words", BENCHMARKS)
+def test_benchmark_command_is_accepted(words):
+    assert benchmark.parser().parse_args(words[1:]).quick
 
 
 def test_metric_example_runs(capsys):

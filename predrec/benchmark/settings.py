@@ -64,8 +64,8 @@ class Setting:
     size: str = "paper"
     length: int = 512
     batch_size: int = 8
-    warmup: int = 1
-    steps: int = 3
+    warmup: int = 3
+    steps: int = 4
     num_workers: int = 2
     num_processes: int = 1
     torch_compile: bool = False

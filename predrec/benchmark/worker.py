@@ -32,6 +32,9 @@ from .machine import peak_memory, synchronize
 from .plain import plain_average, plain_loss
 from .settings import BASELINES, VOCAB_SIZE, Setting
 
+MASKS = ("input_ids", "attention_mask", "labels", "context_indices", "context_mask", "target_mask")
+"""What the arithmetic of a batch depends on."""
+
 PROFILED_STEPS = 4
 """Updates, after those that are timed, whose parts are timed on an accelerator, where that costs time itself."""
 
@@ -76,6 +79,7 @@ class Clock(TrainerCallback):
         self.profiled = 0 if device.type == "cpu" else PROFILED_STEPS
         self.parts: dict[str, float] = defaultdict(float)
         self.steps, self.start, self.end = 0, 0.0, 0.0
+        self.batches: list[tuple[dict[str, Any], bool]] = []
 
     @property
     def num_steps(self) -> int:
@@ -93,6 +97,11 @@ class Clock(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.tick()
+
+    def keep(self, batch: dict[str, Any], skipped: bool = False) -> None:
+        """Remembers the batch of an update that is timed."""
+        if self.first <= self.steps < self.last:
+            self.batches.append((batch, skipped))
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -128,10 +137,16 @@ class TimedParts(TrainerCallback):
     def __init__(self, trainer: Trainer, clock: Clock):
         self.trainer, self.clock = trainer, clock
         trainer.get_batch_samples = clock.timing("data", trainer.get_batch_samples)
-        trainer.compute_loss = clock.timing("forward", trainer.compute_loss)
+        self.compute_loss = clock.timing("forward", trainer.compute_loss)
+        trainer.compute_loss = self.kept
         for callback in trainer.callback_handler.callbacks:
             if isinstance(callback, EMACallback):
                 callback.on_step_end = clock.timing("ema", callback.on_step_end)
+
+    def kept(self, model, inputs, *args, **kwargs):
+        """Computes the loss of a batch that the clock remembers."""
+        self.clock.keep(inputs, isinstance(self.trainer, PredRecTrainer) and self.trainer._skips_jepa())
+        return self.compute_loss(model, inputs, *args, **kwargs)
 
     def on_train_begin(self, args, state, control, optimizer=None, **kwargs):
         self.trainer.accelerator.backward = self.clock.timing("backward", self.trainer.accelerator.backward)
@@ -167,14 +182,17 @@ def build_collator(setting: Setting, tokenizer: BertTokenizer, unpad: bool) -> D
     )
 
 
-def needed_flops(setting: Setting, tokenizer: BertTokenizer, num_batches: int = 8) -> float:
-    """Returns the operations that an update of the arm needs, averaged over batches."""
-    config, collator = setting.pretraining_config(), build_collator(setting, tokenizer, unpad=False)
-    rows, totals = RandomRows(num_batches * setting.batch_size, setting.length), []
-    for first in range(0, len(rows), setting.batch_size):
-        parts = training_flops(config, collator([rows[first + row] for row in range(setting.batch_size)]))
-        always = parts["text"] + parts["head"]
-        totals.append(always + (1 - config.jepa_dropout) * (sum(parts.values()) - always))
+def needed_flops(setting: Setting, batches: list[tuple[dict[str, Any], bool]]) -> float:
+    """Returns the operations that the timed updates needed, on average.
+
+    Args:
+        setting ([`Setting`]): The arm.
+        batches (`list`): Of each update, the batch and whether it did without the JEPA branch.
+    """
+    config, totals = setting.pretraining_config(), []
+    for batch, skipped in batches:
+        parts = training_flops(config, {name: batch[name].cpu() for name in MASKS if name in batch})
+        totals.append(parts["text"] + parts["head"] if skipped else sum(parts.values()))
     return float(np.mean(totals))
 
 
@@ -223,6 +241,8 @@ def run_predrec(setting: Setting, clock: Clock, tokenizer: BertTokenizer, folder
         processing_class=tokenizer,
         callbacks=[clock],
     )
+    if setting.options().get("jepa_dropout"):  # Every other update: a few draws would say little about the share.
+        trainer._skips_jepa = lambda: trainer.state.global_step % 2 == 1
     trainer.add_callback(TimedParts(trainer, clock))
     trainer.train()
 
@@ -249,6 +269,7 @@ def run_plain(setting: Setting, clock: Clock, tokenizer: BertTokenizer, folder: 
     batches = DataLoader(rows, setting.batch_size, collate_fn=build_collator(setting, tokenizer, unpad=False))
     for batch in batches:
         batch = {name: tensor.to(clock.device) for name, tensor in batch.items()}
+        clock.keep(batch)
         with clock.part("forward"), torch.autocast(clock.device.type, torch.bfloat16):
             loss = plain_loss(model, batch)
         with clock.part("backward"):
@@ -280,7 +301,7 @@ def measure(setting: Setting) -> dict[str, Any]:
         run(setting, clock, tokenizer, folder)
     found = clock.report()
     found["tokens_per_second"] = setting.batch_size * setting.length / found["seconds"]
-    found["flops_per_second"] = needed_flops(setting, tokenizer) / found["seconds"]
+    found["flops_per_second"] = needed_flops(setting, clock.batches) * setting.num_processes / found["seconds"]
     found["peak_memory"] = peak_memory(device)
     if setting.arm not in BASELINES:
         torch.set_num_threads(1)

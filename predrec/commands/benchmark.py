@@ -14,7 +14,7 @@ import torch
 
 from ..benchmark.machine import describe_machine, matmul_peak
 from ..benchmark.scaling import plot_scaling, scaling_rows, scaling_settings, scaling_table
-from ..benchmark.settings import ARMS, QUICK, SIZES, Setting
+from ..benchmark.settings import ARMS, BASELINES, QUICK, SIZES, Setting
 from ..benchmark.summary import ratios, summarize, table
 from ..errors import UserError
 
@@ -28,8 +28,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--max_seq_length", type=int, default=512, help="tokens in a row (512)")
     made.add_argument("--batch_size", type=int, default=8, help="rows in a batch (8)")
     made.add_argument("--rounds", type=int, default=3, help="times that every arm is run, in turn (3)")
-    made.add_argument("--steps", type=int, default=3, help="updates that are timed in a run (3)")
-    made.add_argument("--warmup_steps", type=int, default=1, help="updates before the clock starts (1)")
+    made.add_argument("--steps", type=int, default=4, help="updates that are timed in a run (4)")
+    made.add_argument("--warmup_steps", type=int, default=3, help="updates before the clock starts (3)")
     made.add_argument("--num_workers", type=int, default=2, help="processes that make batches (2)")
     made.add_argument("--torch_compile", action="store_true", help="compile the models, the baseline included")
     made.add_argument("--use_cpu", action="store_true", help="leave an accelerator alone")
@@ -56,7 +56,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
     if not arguments.output.parent.is_dir():
         raise UserError(f"`output`: there is no folder {arguments.output.parent}.")
     if arguments.quick:
-        arguments.arms, arguments.rounds, arguments.steps = list(QUICK), 1, 2
+        arguments.arms, arguments.rounds, arguments.steps, arguments.warmup_steps = list(QUICK), 1, 2, 2
     use_cpu = arguments.use_cpu or not torch.accelerator.is_available()
     device = torch.device("cpu") if use_cpu else torch.accelerator.current_accelerator()
     common = {
@@ -83,7 +83,9 @@ def measure_arms(arguments: argparse.Namespace, common: dict[str, Any], device: 
     for number in range(arguments.rounds):
         before, found = matmul_peak(device), {}
         for arm in arguments.arms:
-            found[arm] = run(replace(base, arm=arm))
+            # What keeps no memory has nothing to warm up but its code.
+            warmup = 1 if arm in BASELINES else base.warmup
+            found[arm] = run(replace(base, arm=arm, warmup=warmup))
             print(f"round {number + 1}, {arm}: {found[arm]['tokens_per_second']:,.0f} tokens/s", flush=True)
         rounds.append(found)
         peaks.append(max(before, matmul_peak(device)))

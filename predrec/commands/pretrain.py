@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.utils import logging
 
 from ..configuration import DataArguments, ModelArguments, parse_recipe, write_recipe
 from ..configuration.recipes import RecipeParser
@@ -38,6 +39,8 @@ from ..trainers.checkpoints import check_data, check_recipe, checkpoints_in, res
 from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.curves import plot_training_curves
 from ..trainers.interrupt import InterruptCallback
+
+logger = logging.get_logger(__name__)
 
 ARGUMENTS = (DataArguments, ModelArguments, PredRecTrainingArguments)
 DEFAULT_VOCAB_SIZE = 30522
@@ -130,6 +133,11 @@ def pretrain(
             recipe=recipe,
             card_facts=facts,
             data_fingerprint=fingerprint,
+        )
+    if data.isolate_documents and not trainer.data_collator.unpad:
+        logger.warning(
+            "`isolate_documents` is slow here: documents are padded, since this encoder, its attention, or code "
+            "compiled for a CPU cannot read them end to end."
         )
     if trainer.is_world_process_zero():
         for name, value in (facts | {"model": _size(model), "threads": str(torch.get_num_threads())}).items():

@@ -90,7 +90,7 @@ class DataCollatorForPreTraining:
         if self.masking_unit != "token":
             self._word_starts = word_start_table(self.tokenizer)
 
-    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor | Layout]:
         features = [document for feature in features for document in _documents(feature)]
         example_ids = np.array([feature["example_ids"] for feature in features], dtype=np.int64)
         original, lengths = self._pad([feature["input_ids"] for feature in features])

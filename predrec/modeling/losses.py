@@ -46,7 +46,7 @@ class _CrossEntropySum(torch.autograd.Function):
     ever whole.
     """
 
-    MAX_VALUES = {"cpu": 2**22, "cuda": 2**27}
+    MAX_VALUES = {"cpu": 2**20, "cuda": 2**27}
 
     @staticmethod
     def chunks(logits: Tensor) -> range:

@@ -138,6 +138,22 @@ def test_other_objectives_run(text_file, tmp_path, objective):
     AutoModelForMaskedLM.from_pretrained(output)
 
 
+@pytest.mark.parametrize("objective", ["hybrid", "mlm"])
+def test_isolated_documents_run(text_file, tmp_path, objective):
+    options = ["--isolate_documents", "true", "--objective", objective]
+    assert main(["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY, *options]) == 0
+    log = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+    assert any("eval_mlm_loss" in entry for entry in log)
+
+
+def test_cheap_variants_run_together(text_file, tmp_path):
+    options = [
+        *["--mlm_view", "context", "--predictor_attention", "cross", "--predictor_hidden_size", "8"],
+        *["--jepa_dropout", "0.5", "--num_mask_sets", "2"],
+    ]
+    assert main(["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY, *options]) == 0
+
+
 @pytest.mark.parametrize("packing", ["true", "false"])
 def test_streaming_runs(text_file, tmp_path, packing):
     options = ["--streaming", "--packing", packing, "--tokenizer_name", str(tmp_path / "tokenizer")]

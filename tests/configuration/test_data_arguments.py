@@ -26,6 +26,12 @@ def test_data_arguments_defaults_are_valid():
         ({"validation_share": 1.0}, r"`validation_share` is 1.0; it must lie strictly between 0 and 1"),
         ({"max_validation_documents": 0}, r"`max_validation_documents` is 0; it must be at least 1"),
         ({"num_target_blocks": 0}, r"`num_target_blocks` is 0; it must be at least 1"),
+        ({"num_mask_sets": 0}, r"`num_mask_sets` is 0; it must be at least 1"),
+        ({"isolate_documents": True, "packing": False}, r"`isolate_documents` is about packed rows"),
+        (
+            {"isolate_documents": True, "streaming": True, "train_file": ["a.txt"]},
+            r"`isolate_documents` needs to know",
+        ),
         ({"min_context_tokens": 0}, r"`min_context_tokens` is 0; it must be at least 1"),
         ({"max_seq_length": 15}, r"`max_seq_length` is 15; the masks need at least 16 tokens"),
         ({"vocab_size": 500, "tokenizer_name": "name"}, r"`vocab_size` sizes a trained tokenizer; `tokenizer_name`"),

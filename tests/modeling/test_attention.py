@@ -371,3 +371,21 @@ def test_implementation_is_registered_with_transformers():
         with torch.no_grad():
             outputs.append([model(ids)[0], model(ids, attention_mask=mask)[0][mask.bool()]])
     torch.testing.assert_close(*outputs, **CLOSE)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("case", ["several", "other-keys", "no-queries"])
+def test_flash_attention_on_a_gpu_equals_the_cpu_kernel(case):
+    lengths, key_lengths = LENGTHS[case]
+    generator, shape = torch.Generator().manual_seed(0), (1, 2, -1, 16)
+    tensors = [torch.randn(sum(n) * 32, generator=generator).view(shape) for n in (lengths, key_lengths, key_lengths)]
+    segments, key_segments = segments_of(lengths, 64), segments_of(key_lengths, 64)
+    results = []
+    for device in ("cpu", "cuda"):
+        parts = [tensor.to(device, torch.bfloat16).requires_grad_() for tensor in tensors]
+        kept = {"segments": segments.to(device), "key_segments": key_segments.to(device)}
+        output, _ = unpadded_attention(MODULE, *parts, None, **kept)
+        output.float().square().sum().backward()
+        results.append([output.cpu().float(), *(part.grad.cpu().float() for part in parts)])
+    for left, right in zip(*results, strict=True):
+        torch.testing.assert_close(left, right, rtol=5e-2, atol=5e-2)

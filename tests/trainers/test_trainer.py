@@ -1,6 +1,7 @@
 """What one optimizer update does, and what is logged of it."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -240,10 +241,21 @@ def test_bf16_autocast_keeps_the_target_encoder_float32(flat):
     assert all(map(math.isfinite, logged(trainer, "loss")))
 
 
-def test_training_never_reads_the_device_between_log_lines(tmp_path, monkeypatch):
+VARIANTS = [
+    {},
+    {"packing": False},
+    {"objective": "mlm"},
+    {"predictor_attention": "cross", "mlm_view": "context"},
+    {"jepa_dropout": 0.5},
+    {"attn_implementation": "sdpa"},
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(map(str, options.values())) or "default")
+def test_training_never_reads_the_device_between_log_lines(tmp_path, monkeypatch, options):
     """Every way to wait for a device, counted over 20 updates of which none is logged."""
     calls = []
-    trainer = training.trainer(tmp_path, max_steps=22, logging_steps=1000, logging_first_step=False)
+    trainer = training.trainer(tmp_path, max_steps=22, logging_steps=1000, logging_first_step=False, **options)
 
     def watch(state, model):
         if state.global_step == 1:
@@ -272,3 +284,19 @@ class _Fixed(list):
     dataset = range(100)
     batch_size = 8
     sampler = None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(map(str, options.values())) or "default")
+def test_training_never_waits_for_the_gpu_between_log_lines(tmp_path, options):
+    """The same on a real device, which says itself when it is waited for."""
+    trainer = training.trainer(tmp_path, bf16=True, use_cpu=False, max_steps=22, logging_steps=1000, **options)
+
+    def watch(state, model):
+        torch.cuda.set_sync_debug_mode("warn" if 1 <= state.global_step < 21 else "default")
+
+    trainer.add_callback(AfterUpdate(watch))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.train()
+    assert not [str(warning.message) for warning in caught if "synchronizing" in str(warning.message)]

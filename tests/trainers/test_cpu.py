@@ -1,0 +1,55 @@
+"""What makes CPUs fast: threads and kept memory."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from predrec.trainers.cpu import keep_freed_memory, use_all_cores
+
+FAULTS = """
+import resource, sys, torch
+from predrec.trainers.cpu import keep_freed_memory
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+torch.ones(16_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(16_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_kept_memory_is_not_mapped_again():
+    def page_faults(mode: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, text=True).stdout)
+
+    assert page_faults("keep") < 1000 < page_faults("default")
+
+
+def test_keep_freed_memory_leaves_other_libraries_alone(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2"))
+    assert not keep_freed_memory()
+
+
+def test_use_all_cores_takes_what_it_is_told(threads):
+    use_all_cores(3)
+    assert torch.get_num_threads() == 3
+
+
+def test_use_all_cores_shares_them_among_processes(threads, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    use_all_cores()
+    assert torch.get_num_threads() == 2
