@@ -15,7 +15,8 @@ from predrec.trainers.cpu import keep_freed_memory
 torch.set_num_threads(1)
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-torch.ones(16_000_000)
+for _ in range(4):
+    torch.ones(16_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     torch.ones(16_000_000)
