@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from predrec.commands import analyze_representations, benchmark, evaluate_sts, probe_glue
+from predrec.commands import analyze_representations, evaluate_sts, probe_glue
 from predrec.commands.pretrain import ARGUMENTS, check_together
 from predrec.configuration import parse_recipe
+from predrec.configuration.benchmark_arguments import BenchmarkArguments
 from predrec.configuration.recipes import RecipeParser
 from predrec.configuration.report_arguments import ReportArguments
 from tests import training
@@ -22,7 +23,7 @@ EVALUATION_ARGUMENTS = {
     "evaluate_sts": evaluate_sts.ARGUMENTS,
     "report": (ReportArguments,),
 }
-EVERY_COMMAND = (ARGUMENTS, *EVALUATION_ARGUMENTS.values())
+EVERY_COMMAND = (ARGUMENTS, (BenchmarkArguments,), *EVALUATION_ARGUMENTS.values())
 EVALUATIONS = [line.split() for line in re.findall(r"^python scripts/(\w+\.py .*)$", README, flags=re.MULTILINE)]
 EVALUATIONS = [[words[0].removesuffix(".py"), *words[1:]] for words in EVALUATIONS]
 BENCHMARKS = [words for words in EVALUATIONS if words[0] == "benchmark"]
@@ -56,7 +57,6 @@ def test_command_is_accepted(command):
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`--(\w+)", README))))
 def test_named_argument_exists(name):
     known = {field for arguments in EVERY_COMMAND for field in RecipeParser(arguments).field_names}
-    known |= {action.dest for action in benchmark.parser()._actions}
     assert name.removeprefix("no_") in known | {"help"}
 
 
@@ -70,7 +70,8 @@ def test_evaluation_command_is_accepted(words):
 
 @pytest.mark.parametrize("words", BENCHMARKS)
 def test_benchmark_command_is_accepted(words):
-    assert benchmark.parser().parse_args(words[1:]).quick
+    (arguments,), _ = parse_recipe(words[1:], (BenchmarkArguments,), "benchmark")
+    assert arguments.quick
 
 
 def test_metric_example_runs(capsys):

@@ -1,8 +1,8 @@
 """Measure the speed of pre-training: `python scripts/benchmark.py --output benchmarks/my-machine.json`."""
 
-import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,49 +14,26 @@ import torch
 
 from ..benchmark.machine import describe_machine, matmul_peak
 from ..benchmark.scaling import plot_scaling, scaling_rows, scaling_settings, scaling_table
-from ..benchmark.settings import ARMS, BASELINES, QUICK, SIZES, Setting
+from ..benchmark.settings import BASELINES, Setting
 from ..benchmark.summary import ratios, summarize, table
+from ..configuration import parse_recipe
+from ..configuration.benchmark_arguments import BenchmarkArguments
 from ..errors import UserError
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the command's parser."""
-    made = argparse.ArgumentParser(prog="benchmark.py", description=__doc__.split("\n")[0], allow_abbrev=False)
-    made.add_argument("--output", required=True, type=Path, help="JSON file to write")
-    made.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="what to time (all)")
-    made.add_argument("--size", choices=SIZES, default="paper", help="size of the encoder (paper)")
-    made.add_argument("--max_seq_length", type=int, default=512, help="tokens in a row (512)")
-    made.add_argument("--batch_size", type=int, default=8, help="rows in a batch (8)")
-    made.add_argument("--rounds", type=int, default=3, help="times that every arm is run, in turn (3)")
-    made.add_argument("--steps", type=int, default=4, help="updates that are timed in a run (4)")
-    made.add_argument("--warmup_steps", type=int, default=3, help="updates before the clock starts (3)")
-    made.add_argument("--num_workers", type=int, default=2, help="processes that make batches (2)")
-    made.add_argument("--torch_compile", action="store_true", help="compile the models, the baseline included")
-    made.add_argument("--use_cpu", action="store_true", help="leave an accelerator alone")
-    made.add_argument("--quick", action="store_true", help="one round of two updates of the most telling arms")
-    made.add_argument("--scaling", action="store_true", help="time lengths, sizes and processes instead; adds a plot")
-    return made
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    arguments = parser().parse_args(argv)
+    """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        return benchmark(arguments)
+        (arguments,), _ = parse_recipe(argv, (BenchmarkArguments,), "benchmark")
+        return benchmark(arguments, argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def benchmark(arguments: argparse.Namespace) -> int:
+def benchmark(arguments: BenchmarkArguments, argv: Sequence[str]) -> int:
     """Times what the arguments ask for, prints tables and writes the JSON file; returns the exit code."""
-    for name in ("max_seq_length", "batch_size", "rounds", "steps", "warmup_steps"):
-        if getattr(arguments, name) < 1:
-            raise UserError(f"`{name}` is {getattr(arguments, name)}; it must be at least 1.")
-    if not arguments.output.parent.is_dir():
-        raise UserError(f"`output`: there is no folder {arguments.output.parent}.")
-    if arguments.quick:
-        arguments.arms, arguments.rounds, arguments.steps, arguments.warmup_steps = list(QUICK), 1, 2, 2
     use_cpu = arguments.use_cpu or not torch.accelerator.is_available()
     device = torch.device("cpu") if use_cpu else torch.accelerator.current_accelerator()
     common = {
@@ -66,17 +43,17 @@ def benchmark(arguments: argparse.Namespace) -> int:
         "torch_compile": arguments.torch_compile,
         "use_cpu": use_cpu,
     }
-    report = {"machine": describe_machine(device), "command": " ".join(["python", *sys.argv])}
+    report = {"machine": describe_machine(device), "command": shlex.join(["python", "scripts/benchmark.py", *argv])}
     if arguments.scaling:
         report |= measure_scaling(arguments, common, device)
     else:
         report |= measure_arms(arguments, common, device)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    Path(arguments.output).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"written: {arguments.output}")
     return 0
 
 
-def measure_arms(arguments: argparse.Namespace, common: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def measure_arms(arguments: BenchmarkArguments, common: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Runs every arm in every round, one after the other, each in a process of its own."""
     base = Setting("mlm", arguments.size, arguments.max_seq_length, arguments.batch_size, **common)
     rounds, peaks = [], []
@@ -97,7 +74,7 @@ def measure_arms(arguments: argparse.Namespace, common: dict[str, Any], device: 
     return {"setting": setting, "ratios": answer, "arms": summary, "matmul_peak": peaks, "rounds": rounds}
 
 
-def measure_scaling(arguments: argparse.Namespace, common: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def measure_scaling(arguments: BenchmarkArguments, common: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Runs masked-LM and hybrid at every point of the scaling study, in turn, and keeps each point's best time."""
     arms = ("mlm", "hybrid")
     settings = scaling_settings(arms, arguments.batch_size * arguments.max_seq_length, **common)
@@ -114,7 +91,7 @@ def measure_scaling(arguments: argparse.Namespace, common: dict[str, Any], devic
                 best[setting] = found
     rows = scaling_rows(list(best.items()))
     print(f"\n{scaling_table(rows)}")
-    plot = arguments.output.with_suffix(".png")
+    plot = Path(arguments.output).with_suffix(".png")
     plot_scaling(rows, plot)
     print(f"written: {plot}")
     return {"scaling": rows, "matmul_peak": [matmul_peak(device)]}

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from predrec.benchmark.settings import QUICK
 from predrec.commands import benchmark
 from predrec.commands.benchmark import main
+from predrec.configuration.benchmark_arguments import BenchmarkArguments
 
 TOY = ["--use_cpu", "--size", "tiny", "--max_seq_length", "64", "--batch_size", "2", "--rounds", "1", "--steps", "1"]
 TOY += ["--warmup_steps", "1", "--num_workers", "0"]
@@ -59,6 +61,11 @@ def test_benchmark_scaling_writes_table_and_plot(tmp_path, monkeypatch, capsys):
         (["--rounds", "0"], "`rounds` is 0; it must be at least 1"),
         (["--steps", "-1"], "`steps` is -1"),
         (["--batch_size", "0"], "`batch_size` is 0"),
+        (["--num_workers", "-1"], "`num_workers` is -1; it must not be negative"),
+        (["--arms", "mlm", "bort"], "`arms`: 'bort' must be one of mlm, hybrid"),
+        (["--size", "huge"], "`size`: 'huge' must be one of tiny, paper, base"),
+        (["--scaling", "--size", "tiny"], "`size` has no effect with `scaling`"),
+        (["--scaling", "--arms", "mlm"], "`arms` has no effect with `scaling`"),
     ],
 )
 def test_benchmark_refuses_what_cannot_be_timed(tmp_path, capsys, options, message):
@@ -71,7 +78,14 @@ def test_benchmark_refuses_a_missing_folder(tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
 
 
-def test_benchmark_says_why_a_run_failed(tmp_path, capsys):
-    arguments = ["--output", str(tmp_path / "a.json"), "--arms", "mlm", *TOY, "--max_seq_length", "8"]
-    assert main([*arguments[:-2], "--num_workers", "-1"]) == 2
-    assert "num_workers" in capsys.readouterr().err
+def test_quick_is_a_default_that_gives_way(tmp_path):
+    output = str(tmp_path / "a.json")
+    quick, fuller = BenchmarkArguments(output, quick=True), BenchmarkArguments(output, quick=True, rounds=2)
+    assert (list(quick.arms), quick.rounds, quick.steps) == (list(QUICK), 1, 2)
+    assert (fuller.rounds, fuller.steps) == (2, 2)
+
+
+def test_benchmark_says_why_a_run_failed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark.sys, "executable", "false")
+    assert main(["--output", str(tmp_path / "a.json"), "--arms", "mlm", *TOY]) == 2
+    assert "The run of Setting(arm='mlm'" in capsys.readouterr().err

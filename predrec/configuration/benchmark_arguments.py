@@ -1,0 +1,65 @@
+"""Arguments of `benchmark`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..benchmark.settings import ARMS, QUICK, SIZES
+from ..errors import UserError
+
+DEFAULTS = {"arms": tuple(ARMS), "rounds": 3, "steps": 4, "warmup_steps": 3}
+QUICK_DEFAULTS = {"arms": QUICK, "rounds": 1, "steps": 2, "warmup_steps": 2}
+
+
+@dataclass
+class BenchmarkArguments:
+    """What is timed, and how often.
+
+    Args:
+        output (`str`): JSON file to write; with `scaling`, a plot beside it.
+        arms (`list[str]`, *optional*): What to time, of `ARMS`; all, or with `quick` the most telling ones.
+        size (`str`, *optional*): Size of the encoder, of `SIZES`; the paper's when absent.
+        max_seq_length (`int`, defaults to 512): Tokens in a row.
+        batch_size (`int`, defaults to 8): Rows in a batch.
+        rounds, steps, warmup_steps (`int`, *optional*): Times that every arm is run, in turn; updates that are timed
+            in a run, and updates before. 3, 4 and 3 when absent, with `quick` 1, 2 and 2.
+        num_workers (`int`, defaults to 2): Processes that make batches.
+        torch_compile (`bool`, defaults to `False`): Compile the models, the baseline's included; not the plain step.
+        use_cpu (`bool`, defaults to `False`): Leave an accelerator alone.
+        quick (`bool`, defaults to `False`): Do with little.
+        scaling (`bool`, defaults to `False`): Time masked-LM and hybrid over lengths, sizes and processes instead.
+    """
+
+    output: str = field(metadata={"help": "JSON file to write."})
+    arms: list[str] = field(default=None, metadata={"help": f"What to time, of {', '.join(ARMS)}; all by default."})
+    size: str | None = field(default=None, metadata={"help": f"Size of the encoder: {', '.join(SIZES)} (paper)."})
+    max_seq_length: int = field(default=512, metadata={"help": "Tokens in a row."})
+    batch_size: int = field(default=8, metadata={"help": "Rows in a batch."})
+    rounds: int | None = field(default=None, metadata={"help": "Times that every arm is run, in turn (3)."})
+    steps: int | None = field(default=None, metadata={"help": "Updates that are timed in a run (4)."})
+    warmup_steps: int | None = field(default=None, metadata={"help": "Updates before the clock starts (3)."})
+    num_workers: int = field(default=2, metadata={"help": "Processes that make batches."})
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the models, the baseline's included."})
+    use_cpu: bool = field(default=False, metadata={"help": "Leave an accelerator alone."})
+    quick: bool = field(default=False, metadata={"help": "One round of two updates of the most telling arms."})
+    scaling: bool = field(default=False, metadata={"help": "Time lengths, sizes and processes instead; adds a plot."})
+
+    def __post_init__(self):
+        if self.scaling:
+            for name in ("arms", "size"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"`{name}` has no effect with `scaling`, which has arms and sizes of its own.")
+        self.size = self.size or "paper"
+        for name, value in (QUICK_DEFAULTS if self.quick else DEFAULTS).items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        for name, values, known in (("arms", self.arms, ARMS), ("size", [self.size], SIZES)):
+            for value in values:
+                if value not in known:
+                    raise UserError(f"`{name}`: {value!r} must be one of {', '.join(known)}.")
+        for name in ("max_seq_length", "batch_size", "rounds", "steps", "warmup_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        if self.num_workers < 0:
+            raise UserError(f"`num_workers` is {self.num_workers}; it must not be negative.")
+        if not Path(self.output).parent.is_dir():
+            raise UserError(f"`output`: there is no folder {Path(self.output).parent}.")
