@@ -1,4 +1,4 @@
-"""Measure the speed of pre-training: `python scripts/benchmark.py --output benchmarks/my-machine.json`."""
+"""Measure the speed of pre-training: `python scripts/benchmark.py --output machine.json`."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import torch
 
 from ..benchmark.machine import describe_machine, matmul_peak
 from ..benchmark.scaling import plot_scaling, scaling_rows, scaling_settings, scaling_table
-from ..benchmark.settings import BASELINES, Setting
+from ..benchmark.settings import Setting
 from ..benchmark.summary import ratios, summarize, table
 from ..configuration import parse_recipe
 from ..configuration.benchmark_arguments import BenchmarkArguments
@@ -60,9 +60,7 @@ def measure_arms(arguments: BenchmarkArguments, common: dict[str, Any], device: 
     for number in range(arguments.rounds):
         before, found = matmul_peak(device), {}
         for arm in arguments.arms:
-            # What keeps no memory has nothing to warm up but its code.
-            warmup = 1 if arm in BASELINES else base.warmup
-            found[arm] = run(replace(base, arm=arm, warmup=warmup))
+            found[arm] = run(replace(base, arm=arm))
             print(f"round {number + 1}, {arm}: {found[arm]['tokens_per_second']:,.0f} tokens/s", flush=True)
         rounds.append(found)
         peaks.append(max(before, matmul_peak(device)))

@@ -195,15 +195,15 @@ class PredRecPredictor(PredRecPreTrainedModel):
         self, context: Tensor, context_indices: Tensor, targets: Tensor, target_indices: Tensor, layout: Layout
     ) -> Tensor:
         states = torch.cat([context, targets])[layout.paired][None]
+        if not len(self.layers):
+            return states[:, layout.predicted]
         rotary = self._rotary(torch.cat([context_indices, target_indices])[layout.paired][None])
         everywhere = segment_arguments(self.config, layout.paired_segments)
         for layer in self.layers[:-1]:
             states = layer(states, rotary=rotary, **everywhere)
         # Of the last layer, only what becomes of the targets is of use.
         at_targets = segment_arguments(self.config, layout.predicted_segments, layout.paired_segments)
-        for layer in self.layers[-1:]:
-            return layer(states, rotary=rotary, queries=layout.predicted, **at_targets)
-        return states[:, layout.predicted]
+        return self.layers[-1](states, rotary=rotary, queries=layout.predicted, **at_targets)
 
     def _cross(
         self,
