@@ -14,7 +14,7 @@ import torch
 
 from ..benchmark.machine import describe_machine, matmul_peak
 from ..benchmark.scaling import plot_scaling, scaling_rows, scaling_settings, scaling_table
-from ..benchmark.settings import Setting
+from ..benchmark.settings import BASELINES, Setting
 from ..benchmark.summary import ratios, summarize, table
 from ..configuration import parse_recipe
 from ..configuration.benchmark_arguments import BenchmarkArguments
@@ -60,7 +60,9 @@ def measure_arms(arguments: BenchmarkArguments, common: dict[str, Any], device: 
     for number in range(arguments.rounds):
         before, found = matmul_peak(device), {}
         for arm in arguments.arms:
-            found[arm] = run(replace(base, arm=arm))
+            # The slow ones cost most of a quick run, and keep no memory that would have to grow first.
+            warmup = 1 if arguments.quick and arm in BASELINES else base.warmup
+            found[arm] = run(replace(base, arm=arm, warmup=warmup))
             print(f"round {number + 1}, {arm}: {found[arm]['tokens_per_second']:,.0f} tokens/s", flush=True)
         rounds.append(found)
         peaks.append(max(before, matmul_peak(device)))

@@ -21,7 +21,7 @@ class BenchmarkArguments:
         max_seq_length (`int`, defaults to 512): Tokens in a row.
         batch_size (`int`, defaults to 8): Rows in a batch.
         rounds, steps, warmup_steps (`int`, *optional*): Times that every arm is run, in turn; updates that are timed
-            in a run, and updates before. 3, 4 and 3 when absent, with `quick` 1, 2 and 2.
+            in a run, and updates before. 3, 4 and 3 when absent; with `quick` 1, 2 and 2 (1 for the baselines).
         num_workers (`int`, defaults to 2): Processes that make batches.
         torch_compile (`bool`, defaults to `False`): Compile the models, the baseline's included; not the plain step.
         use_cpu (`bool`, defaults to `False`): Leave an accelerator alone.
