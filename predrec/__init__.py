@@ -13,7 +13,15 @@ __version__ = version("predrec")
 _PUBLIC = {
     "configuration": ("DataArguments", "ModelArguments", "PredRecConfig", "PredRecPreTrainingConfig"),
     "data_collators": ("DataCollatorForPreTraining",),
-    "modeling": ("PredRecForMaskedLM", "PredRecForPreTraining", "PredRecForSequenceClassification", "PredRecModel"),
+    "modeling": (
+        "PredRecForMaskedLM",
+        "PredRecForMultipleChoice",
+        "PredRecForPreTraining",
+        "PredRecForQuestionAnswering",
+        "PredRecForSequenceClassification",
+        "PredRecForTokenClassification",
+        "PredRecModel",
+    ),
     "trainers": ("CollapseMonitorCallback", "EMACallback", "PredRecTrainer", "PredRecTrainingArguments"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -4,35 +4,60 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
     AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
 )
 
 from .configuration_predrec import PredRecConfig
 from .configuration_pretraining import PredRecPreTrainingConfig
-from .modeling_predrec import PredRecForMaskedLM, PredRecForSequenceClassification, PredRecModel
+from .modeling_predrec import (
+    PredRecForMaskedLM,
+    PredRecForMultipleChoice,
+    PredRecForQuestionAnswering,
+    PredRecForSequenceClassification,
+    PredRecForTokenClassification,
+    PredRecModel,
+)
 from .modeling_pretraining import PredRecForPreTraining, PredRecForPreTrainingOutput
 from .predictor import PredRecPredictor
 
+AUTO_CLASSES = {
+    AutoModel: PredRecModel,
+    AutoModelForMaskedLM: PredRecForMaskedLM,
+    AutoModelForSequenceClassification: PredRecForSequenceClassification,
+    AutoModelForTokenClassification: PredRecForTokenClassification,
+    AutoModelForQuestionAnswering: PredRecForQuestionAnswering,
+    AutoModelForMultipleChoice: PredRecForMultipleChoice,
+}
+"""What loads an encoder as what."""
+
+AUTO_MAP = {"AutoConfig": "configuration_predrec.PredRecConfig"} | {
+    auto.__name__: f"modeling_predrec.{model.__name__}" for auto, model in AUTO_CLASSES.items()
+}
+"""The same for a process without this package: for the `config.json` of an encoder that is published."""
+
 AutoConfig.register("predrec", PredRecConfig, exist_ok=True)
 AutoConfig.register("predrec_pretraining", PredRecPreTrainingConfig, exist_ok=True)
-AutoModel.register(PredRecConfig, PredRecModel, exist_ok=True)
-AutoModelForMaskedLM.register(PredRecConfig, PredRecForMaskedLM, exist_ok=True)
-AutoModelForSequenceClassification.register(PredRecConfig, PredRecForSequenceClassification, exist_ok=True)
 AutoModelForPreTraining.register(PredRecPreTrainingConfig, PredRecForPreTraining, exist_ok=True)
 
 # Saving one of these classes copies its code beside the weights, so that a checkpoint loads without this package.
 PredRecConfig.register_for_auto_class()
-PredRecModel.register_for_auto_class("AutoModel")
-PredRecForMaskedLM.register_for_auto_class("AutoModelForMaskedLM")
-PredRecForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+for auto, model in AUTO_CLASSES.items():
+    auto.register(PredRecConfig, model, exist_ok=True)
+    model.register_for_auto_class(auto.__name__)
 
 __all__ = [
     "PredRecConfig",
     "PredRecForMaskedLM",
+    "PredRecForMultipleChoice",
     "PredRecForPreTraining",
     "PredRecForPreTrainingOutput",
+    "PredRecForQuestionAnswering",
     "PredRecForSequenceClassification",
+    "PredRecForTokenClassification",
     "PredRecModel",
     "PredRecPreTrainingConfig",
     "PredRecPredictor",

@@ -37,6 +37,8 @@ class PredRecConfig(PreTrainedConfig):
         layer_norm_eps (`float`, defaults to 1e-6): Epsilon of the encoder's LayerNorms.
         head_layer_norm_eps (`float`, defaults to 1e-5): Epsilon of the LayerNorm in the masked-LM head.
         tie_word_embeddings (`bool`, defaults to `False`): Share the output projection with the token embeddings.
+        attend_to_padding (`bool`, defaults to `False`):
+            Ignore every attention mask, as the paper's code did: for checkpoints that were trained that way.
 
     Raises:
         ValueError: If a size is not positive, heads do not divide the width, or rotary heads have an odd width.
@@ -67,6 +69,7 @@ class PredRecConfig(PreTrainedConfig):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     tie_word_embeddings: bool = False
+    attend_to_padding: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -107,6 +107,8 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         self._check()
 
     def _check(self):
+        if getattr(self.encoder_config, "attend_to_padding", False):
+            raise ValueError("`attend_to_padding` is for trained checkpoints: set it to false to train further.")
         lambdas = {"loss_lambda": self.loss_lambda, "loss_lambda_end": self.loss_lambda_end}
         for name, value in lambdas.items():
             if not 0 <= value <= 1:

@@ -11,7 +11,14 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, SequenceClassifierOutput
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
@@ -223,6 +230,7 @@ class PredRecModel(PredRecPreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Token ids.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 1 at real tokens, 0 at padding. Leave it out when nothing is padded: the fastest kernels need that.
+                Ignored with `config.attend_to_padding`.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Position of each token, so that a gathered sub-sequence keeps its places. Counts from 0 when absent.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
@@ -251,7 +259,9 @@ class PredRecModel(PredRecPreTrainedModel):
 
         hidden_states = self.embeddings(input_ids, inputs_embeds, position_ids)
         attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=None if self.config.attend_to_padding else attention_mask,
         )
         rotary = None
         if self.config.position_embedding_type == "rotary":
@@ -331,6 +341,14 @@ class PredRecForMaskedLM(PredRecPreTrainedModel):
         )
 
 
+def mean_of_real_tokens(states: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Averages `(batch_size, sequence_length, hidden_size)` over real tokens: `(batch_size, hidden_size)`."""
+    if attention_mask is None:
+        return states.mean(1)
+    real = attention_mask.to(states.dtype)
+    return (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
+
+
 class PredRecForSequenceClassification(PredRecPreTrainedModel):
     """The encoder with a linear layer on the mean of the real tokens' states: classes or, with one label, a score."""
 
@@ -374,10 +392,7 @@ class PredRecForSequenceClassification(PredRecPreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        states = outputs.last_hidden_state
-        real = states.new_ones(states.shape[:2]) if attention_mask is None else attention_mask.to(states.dtype)
-        pooled = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
-        logits = self.classifier(self.dropout(pooled))
+        logits = self.classifier(self.dropout(mean_of_real_tokens(outputs.last_hidden_state, attention_mask)))
         loss = None
         if labels is not None:
             loss = self._loss(logits.float(), labels)
@@ -393,9 +408,175 @@ class PredRecForSequenceClassification(PredRecPreTrainedModel):
         return F.cross_entropy(logits, labels.flatten())
 
 
+class PredRecForTokenClassification(PredRecPreTrainedModel):
+    """The encoder with a linear layer on every token's state: a class per token."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+    def __init__(self, config: PredRecConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = PredRecModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """Classifies tokens.
+
+        Args:
+            input_ids, attention_mask, position_ids, inputs_embeds, token_type_ids: As in [`PredRecModel.forward`].
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Classes; -100 is ignored.
+
+        Returns:
+            `TokenClassifierOutput` with `logits` of shape `(batch_size, sequence_length, num_labels)` and, given
+            labels, the mean cross-entropy `loss`.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class PredRecForQuestionAnswering(PredRecPreTrainedModel):
+    """The encoder with a linear layer that scores every token as the first and as the last one of the answer."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+    def __init__(self, config: PredRecConfig):
+        super().__init__(config)
+        self.model = PredRecModel(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        start_positions: torch.LongTensor | None = None,
+        end_positions: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """Finds answers.
+
+        Args:
+            input_ids, attention_mask, position_ids, inputs_embeds, token_type_ids: As in [`PredRecModel.forward`].
+            start_positions, end_positions (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+                First and last token of the answer; one that lies outside the sequence is ignored.
+
+        Returns:
+            `QuestionAnsweringModelOutput` with `start_logits` and `end_logits` of shape `(batch_size,
+            sequence_length)` and, given positions, the `loss`: the mean of both cross-entropies.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = (self._loss(start_logits, start_positions) + self._loss(end_logits, end_positions)) / 2
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=start_logits,
+            end_logits=end_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _loss(self, logits: Tensor, positions: Tensor) -> Tensor:
+        positions = positions.flatten()
+        inside = (positions >= 0) & (positions < logits.shape[1])
+        losses = F.cross_entropy(logits.float(), positions.where(inside, -100), ignore_index=-100, reduction="none")
+        return losses.sum() / inside.sum().clamp(min=1)
+
+
+class PredRecForMultipleChoice(PredRecPreTrainedModel):
+    """The encoder with a linear layer that scores each choice by the mean of its real tokens' states."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+    def __init__(self, config: PredRecConfig):
+        super().__init__(config)
+        self.model = PredRecModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> MultipleChoiceModelOutput:
+        """Scores choices.
+
+        Args:
+            input_ids, attention_mask, position_ids, token_type_ids (shape `(batch_size, num_choices,
+                sequence_length)`): As in [`PredRecModel.forward`], for each choice.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, num_choices, sequence_length, hidden_size)`,
+                *optional*): Token embeddings, instead of `input_ids`.
+            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Number of the right choice.
+
+        Returns:
+            `MultipleChoiceModelOutput` with `logits` of shape `(batch_size, num_choices)` and, given labels, the mean
+            cross-entropy `loss`.
+        """
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "inputs_embeds": inputs_embeds,
+        }
+        inputs = {name: tensor.flatten(0, 1) for name, tensor in inputs.items() if tensor is not None}
+        outputs = self.model(**inputs, **kwargs)
+        pooled = mean_of_real_tokens(outputs.last_hidden_state, inputs.get("attention_mask"))
+        num_choices = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
+        logits = self.classifier(self.dropout(pooled)).view(-1, num_choices)
+        loss = None if labels is None else F.cross_entropy(logits.float(), labels.flatten())
+        return MultipleChoiceModelOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
 __all__ = [
     "PredRecForMaskedLM",
+    "PredRecForMultipleChoice",
+    "PredRecForQuestionAnswering",
     "PredRecForSequenceClassification",
+    "PredRecForTokenClassification",
     "PredRecModel",
     "PredRecPreTrainedModel",
 ]

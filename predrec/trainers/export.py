@@ -4,19 +4,11 @@ import os
 import shutil
 from pathlib import Path
 
-from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..modeling import PredRecForPreTraining
+from ..modeling import AUTO_MAP, PredRecForPreTraining
 from .checkpoints import write_errors_explained
-
-AUTO_MAP = {
-    "AutoConfig": "configuration_predrec.PredRecConfig",
-    "AutoModel": "modeling_predrec.PredRecModel",
-    "AutoModelForMaskedLM": "modeling_predrec.PredRecForMaskedLM",
-    "AutoModelForSequenceClassification": "modeling_predrec.PredRecForSequenceClassification",
-}
-"""Which class loads what, in a process that does not have this package."""
 
 
 def export_encoder(
@@ -33,19 +25,26 @@ def export_encoder(
         RuntimeError: If what was written does not load completely.
         UserError: If it cannot be written; what was in the directory before stays.
     """
-    output_dir, masked_lm = Path(output_dir), model.masked_lm
+    output_dir = Path(output_dir)
     staging = output_dir / ".export.partial"
-    if masked_lm.config.model_type == "predrec":
-        masked_lm.config.auto_map = dict(AUTO_MAP)
     with write_errors_explained("the trained encoder", output_dir, staging):
         shutil.rmtree(staging, ignore_errors=True)
-        masked_lm.save_pretrained(staging)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(staging)
-        check_export(staging)
+        write_masked_lm(model.masked_lm, tokenizer, staging)
         for path in sorted(staging.iterdir()):
             os.replace(path, output_dir / path.name)
         staging.rmdir()
+
+
+def write_masked_lm(
+    masked_lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, directory: str | Path
+) -> None:
+    """Writes an encoder with its head into a new directory, and loads it back; raises as [`check_export`]."""
+    if masked_lm.config.model_type == "predrec":
+        masked_lm.config.auto_map = dict(AUTO_MAP)
+    masked_lm.save_pretrained(directory)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+    check_export(directory)
 
 
 def check_export(directory: str | Path) -> None:
@@ -53,13 +52,16 @@ def check_export(directory: str | Path) -> None:
 
     `AutoModel` may add parts that no masked-LM training touches, such as BERT's pooler: they are not missed.
     """
-    verbosity = logging.get_verbosity()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         masked_lm, with_head = AutoModelForMaskedLM.from_pretrained(directory, output_loading_info=True)
         _, bare = AutoModel.from_pretrained(directory, output_loading_info=True)
     finally:
         logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
     trained = set(masked_lm.base_model.state_dict())
     prefix = masked_lm.base_model_prefix + "."
     problems = {

@@ -764,18 +764,3 @@ def test_pretraining_config_is_what_the_model_saves(tmp_path):
     PredRecForPreTraining(config).save_pretrained(tmp_path)
     loaded = type(config).from_pretrained(tmp_path)
     assert (loaded.jepa_loss, loaded.encoder_config.hidden_size) == ("mse", HIDDEN_SIZE)
-
-
-@pytest.mark.parametrize("model_type", ["predrec", "bert", "modernbert"])
-def test_resized_vocabulary_is_that_of_every_part(tmp_path, batch, model_type):
-    model = drift(pretraining_model(model_type))
-    before = model.target_encoder.get_input_embeddings().weight.clone()
-    model.resize_token_embeddings(len(before) + 3)
-    rows = model.target_encoder.get_input_embeddings().weight
-    assert torch.equal(rows[: len(before)], before)
-    assert torch.equal(rows[len(before) :], model.get_input_embeddings().weight[len(before) :])
-    assert not rows.requires_grad
-    model.save_pretrained(tmp_path)
-    loaded = PredRecForPreTraining.from_pretrained(tmp_path)
-    assert loaded.config.encoder_config.vocab_size == len(before) + 3
-    assert torch.equal(loaded.eval()(**batch).loss, model.eval()(**batch).loss)
