@@ -1,0 +1,144 @@
+"""What `--help` shows: one screen per command. `--help_all` explains every argument."""
+
+import argparse
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import TrainingArguments
+
+WIDTH, HEIGHT = 100, 40
+"""Columns and lines of a screen."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The help of one command.
+
+    Args:
+        name (`str`): Sub-command of `predrec`.
+        summary (`str`): What it does.
+        usage (`str`): What follows the name.
+        example (`str`): A command line that works.
+        main (`tuple[str, ...]`): Arguments to explain; all of them when empty.
+    """
+
+    name: str
+    summary: str
+    usage: str
+    example: str
+    main: tuple[str, ...] = ()
+
+
+SCREENS = {
+    "pretrain": Screen(
+        "pretrain",
+        "Pre-train a text encoder with JEPA latent prediction, masked-token reconstruction, or both.",
+        "[recipe.yaml] [--argument value ...]",
+        "accelerate launch scripts/pretrain.py recipes/quickstart.yaml --max_steps 100",
+        (
+            *("train_file", "dataset_name", "tokenizer_name", "train_tokenizer", "max_seq_length", "init_from"),
+            *("objective", "loss_weighting", "output_dir", "per_device_train_batch_size", "max_steps"),
+            *("learning_rate", "bf16", "resume_from_checkpoint", "push_to_hub"),
+        ),
+    ),
+    "probe_glue": Screen(
+        "probe",
+        "Probe frozen encoders on GLUE, or fine-tune them.",
+        "[recipe.yaml] [--argument value ...]",
+        "predrec probe --models a=outputs/a b=outputs/b --tasks sst2 --output_dir outputs/probes",
+        (
+            *("models", "tasks", "data_dir", "output_dir", "mode", "head", "pooling", "seeds", "max_seq_length"),
+            *("max_train_samples", "max_eval_samples"),
+        ),
+    ),
+    "analyze_representations": Screen(
+        "analyze",
+        "Measure the geometry of what encoders make of texts.",
+        "[recipe.yaml] [--argument value ...]",
+        "predrec analyze --models a=outputs/a b=outputs/b --output_dir outputs/analysis",
+    ),
+    "evaluate_sts": Screen(
+        "sts",
+        "Correlate cosines of sentence vectors with human scores.",
+        "[recipe.yaml] [--argument value ...]",
+        "predrec sts --models a=outputs/a --tasks stsb sickr --output_dir outputs/sts",
+    ),
+    "report": Screen(
+        "report",
+        "Write a report of what the other commands measured.",
+        "RESULTS ... --output FOLDER [--argument value ...]",
+        "predrec report outputs/probes outputs/analysis --output outputs/report --baseline b",
+    ),
+    "benchmark": Screen(
+        "benchmark",
+        "Time pre-training beside what one would otherwise run.",
+        "--output FILE [--argument value ...]",
+        "predrec benchmark --output machine.json --quick",
+    ),
+    "export": Screen(
+        "export",
+        "Write an encoder for transformers, sentence-transformers or ONNX.",
+        "SOURCE --format FORMAT --output_dir FOLDER [--argument value ...]",
+        "predrec export outputs/run --format sentence-transformers --output_dir outputs/st",
+    ),
+    "push_to_hub": Screen(
+        "push",
+        "Publish an encoder, with its card, on the Hugging Face Hub.",
+        "SOURCE --repo_id OWNER/NAME [--argument value ...]",
+        "predrec push outputs/run --repo_id me/encoder --dry_run",
+    ),
+    "convert_reference_checkpoint": Screen(
+        "convert",
+        "Turn a checkpoint of the original author's code into one of this package.",
+        "FILE FOLDER [--argument value ...]",
+        "predrec convert checkpoint.pth.tar outputs/converted --tokenizer_name bert-base-uncased",
+    ),
+}
+"""Commands, by their module and script."""
+
+
+STOCK_HELP = {
+    "output_dir": "Folder for what comes out.",
+    "max_steps": "Updates to train for, instead of `num_train_epochs`.",
+    "bf16": "Compute in bfloat16 where that is safe.",
+    "resume_from_checkpoint": "Go on with a run: true, or a checkpoint folder.",
+    "push_to_hub": "Publish the finished encoder as `hub_model_id`.",
+}
+"""In place of what transformers says at length."""
+
+
+def help_screen(module: str, parser: argparse.ArgumentParser, dataclass_types: Sequence[type]) -> str:
+    """Renders the help of a command.
+
+    Args:
+        module (`str`): A key of `SCREENS`.
+        parser (`argparse.ArgumentParser`): Of the command.
+        dataclass_types (`Sequence[type]`): Its arguments. Of `TrainingArguments`, only what is not stock is listed.
+    """
+    screen = SCREENS[module]
+    actions = {action.dest: action for action in parser._actions}
+    stock = {field.name for field in dataclasses.fields(TrainingArguments)}
+    names = [field.name for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
+    main = screen.main or tuple(names)
+    others = [f"--{name}" for name in names if name not in main and name not in stock]
+    lines = [f"usage: predrec {screen.name} {screen.usage}", "", screen.summary, f"Example: {screen.example}", ""]
+    width = max(len(name) for name in main) + 4
+    for name in main:
+        start = f"  --{name}".ljust(width + 2)
+        lines += textwrap.wrap(
+            _explained(actions[name]), WIDTH, initial_indent=start, subsequent_indent=" " * len(start)
+        )
+    if others:
+        lines += ["", *textwrap.wrap("Also: " + " ".join(others), WIDTH, subsequent_indent="  ")]
+    if any(issubclass(kind, TrainingArguments) for kind in dataclass_types):
+        lines += ["", "Besides, everything that transformers.TrainingArguments takes."]
+    return "\n".join([*lines, "", "--help_all explains every argument."]) + "\n"
+
+
+def _explained(action: argparse.Action) -> str:
+    text = STOCK_HELP.get(action.dest) or action.help or ""
+    choices = f" [{', '.join(map(str, action.choices))}]" if action.choices else ""
+    known = action.default not in (None, "", False, -1) and not isinstance(action.default, list)
+    return text + choices + (f" ({action.default})" if known and "(" not in text else "")

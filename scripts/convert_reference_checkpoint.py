@@ -1,0 +1,8 @@
+"""A checkpoint of the original author's code as ours: `python scripts/convert_reference_checkpoint.py --help`."""
+
+import sys
+
+from predrec.commands.convert_reference_checkpoint import main
+
+if __name__ == "__main__":
+    sys.exit(main())
