@@ -88,20 +88,24 @@ class FrozenEncoder:
     def states(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Encodes token ids of any lengths as one batch. Segments are not told apart: a pair is one text.
 
+        An encoder that attends to padding (`config.attend_to_padding`) gets `max_seq_length` tokens of every text.
+
         Returns:
             States, float32 of shape `(batch_size, sequence_length, hidden_size)`, and the bool mask of real tokens,
             `(batch_size, sequence_length)`.
         """
         lengths = torch.tensor([len(row) for row in ids])
         longest = int(lengths.max())
-        rows = [[*row, *[self.pad_token_id] * (longest - len(row))] for row in ids]
+        # What attends to padding gives the same states only at the same length.
+        width = self.max_seq_length if getattr(self.model.config, "attend_to_padding", False) else longest
+        rows = [[*row, *[self.pad_token_id] * (width - len(row))] for row in ids]
         device = self.model.device
-        input_ids, mask = torch.tensor(rows, device=device), (torch.arange(longest) < lengths[:, None]).to(device)
+        input_ids, mask = torch.tensor(rows, device=device), (torch.arange(width) < lengths[:, None]).to(device)
         # Without padding there is no mask to pass, and the fastest attention kernels apply.
-        attention_mask = None if int(lengths.min()) == longest else mask.long()
+        attention_mask = None if int(lengths.min()) == width else mask.long()
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
-        return output.last_hidden_state.float(), mask
+        return output.last_hidden_state[:, :longest].float(), mask[:, :longest]
 
 
 def best_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -177,7 +181,9 @@ def load_encoder(
             f"{name}: neither the tokenizer nor the configuration has a padding token. Set one, such as "
             "`tokenizer.pad_token = tokenizer.eos_token`, and save the tokenizer."
         )
-    longest = _longest(model, tokenizer)
+    for part in {key.split(".")[0] for key in info["missing_keys"]}:
+        setattr(model, part, None)  # Random at every load, it would give the weights another name each time.
+    longest = min(position_limit(model), tokenizer.model_max_length)
     model = model.to(device).eval().requires_grad_(False)
     return FrozenEncoder(name, model, tokenizer, min(max_seq_length, longest), best_dtype(dtype, device), int(pad))
 
@@ -193,15 +199,15 @@ def _transformer_folder(path: Path) -> Path:
     return path
 
 
-def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns how many tokens the encoder takes."""
+def position_limit(model: PreTrainedModel) -> int:
+    """Returns how many tokens an encoder has positions for."""
     longest = getattr(model.config, "max_position_embeddings", None) or 10**9
     padded = getattr(getattr(model, "embeddings", None), "padding_idx", None)
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     # RoBERTa counts its positions from after the padding id.
     if padded is not None and getattr(table, "padding_idx", None) is not None:
         longest -= padded + 1
-    return min(longest, tokenizer.model_max_length)
+    return longest
 
 
 def hash_weights(model: PreTrainedModel) -> str:

@@ -96,7 +96,10 @@ def test_load_encoder_takes_a_bert_without_a_pooler(tiny_encoder, tmp_path):
             del tensors[name]
 
     edit_weights(tmp_path, drop_pooler)
-    assert load(tmp_path).hidden_size == HIDDEN_SIZE
+    encoder = load(tmp_path)
+    assert encoder.hidden_size == HIDDEN_SIZE
+    # A pooler drawn at random would give the weights another name at every load.
+    assert load(tmp_path).weights == encoder.weights
 
 
 def test_load_encoder_takes_the_encoder_of_a_masked_lm(tmp_path, tiny_tokenizer):
@@ -265,6 +268,22 @@ def test_states_of_a_padded_batch_equal_those_of_single_texts(tiny_encoder, tmp_
     together, mask = encoder.states(ids)
     alone = torch.cat([encoder.states([row])[0][0] for row in ids])
     torch.testing.assert_close(together[mask], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_states_of_what_attends_to_padding_do_not_depend_on_the_batch(tiny_encoder, tmp_path):
+    """They are those of a text that is padded to `max_seq_length`, whatever stands beside it."""
+    tiny_encoder(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"attend_to_padding": True}))
+    encoder = load(tmp_path, max_seq_length=24)
+    ids = encoder.tokenize(TEXTS)
+    together, mask = encoder.states(ids)
+    assert together.shape[1] == max(map(len, ids)) < 24
+    alone = torch.cat([encoder.states([row])[0][0] for row in ids])
+    torch.testing.assert_close(together[mask], alone, rtol=1e-5, atol=1e-5)
+    padded = torch.tensor([ids[0] + [encoder.pad_token_id] * (24 - len(ids[0]))])
+    expected = encoder.model(padded).last_hidden_state[:, : len(ids[0])]
+    torch.testing.assert_close(encoder.states(ids[:1])[0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_states_mask_real_tokens(encoder):
