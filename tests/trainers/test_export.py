@@ -66,6 +66,9 @@ def test_export_of_predrec_brings_its_code_and_names_every_class(tmp_path):
         "AutoModel": "modeling_predrec.PredRecModel",
         "AutoModelForMaskedLM": "modeling_predrec.PredRecForMaskedLM",
         "AutoModelForSequenceClassification": "modeling_predrec.PredRecForSequenceClassification",
+        "AutoModelForTokenClassification": "modeling_predrec.PredRecForTokenClassification",
+        "AutoModelForQuestionAnswering": "modeling_predrec.PredRecForQuestionAnswering",
+        "AutoModelForMultipleChoice": "modeling_predrec.PredRecForMultipleChoice",
     }
     assert {path.name for path in tmp_path.glob("*.py")} == {"configuration_predrec.py", "modeling_predrec.py"}
 
