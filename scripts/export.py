@@ -1,0 +1,8 @@
+"""A trained encoder in the format of another library: `python scripts/export.py --help`."""
+
+import sys
+
+from predrec.commands.export import main
+
+if __name__ == "__main__":
+    sys.exit(main())
