@@ -94,7 +94,8 @@ def pretrain(
 ) -> int:
     """Trains from parsed arguments and leaves a complete output directory; returns the exit code."""
     check_together(data, model_arguments, training)
-    checkpoint = resume_point(training.output_dir, training.resume_from_checkpoint)
+    with training.main_process_first(desc="looking for a checkpoint"):
+        checkpoint = resume_point(training.output_dir, training.resume_from_checkpoint)
     if checkpoint is not None and not training.ignore_recipe_mismatch:
         parser = RecipeParser(ARGUMENTS)
         check_recipe(checkpoint, recipe, {name: parser.get_default(name) for name in parser.field_names})

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..eval.encoder import load_encoder
 from ..modeling import AUTO_MAP, PredRecForPreTraining
 from ..trainers.checkpoints import checkpoints_in
+from ..trainers.integrity import check_whole, damage
 
 TIED_HEAD = "The head is the online encoder's, but for its output matrix: that is the target encoder's embeddings."
 ONLINE_HEAD = "The head is the online encoder's: the target encoder has none."
@@ -56,11 +57,11 @@ def load_source(path: str, weights: str, with_head: bool) -> Source:
     folder = Path(path)
     checkpoint = folder if _model_type(folder) == "predrec_pretraining" else None
     if checkpoint is None and weights == "ema":
-        found = checkpoints_in(folder)
+        found = [path for path in checkpoints_in(folder) if damage(path) is None]
         if not found:
             raise UserError(
-                f"`weights` ema: {path!r} has no checkpoint-N, and only there the target encoder is kept. Use "
-                "`--weights online`."
+                f"`weights` ema: {path!r} has no checkpoint-N that is whole, and only there the target encoder is "
+                "kept. Use `--weights online`."
             )
         checkpoint = found[-1]
     if checkpoint is None and not (folder / "config.json").exists() and (found := checkpoints_in(folder)):
@@ -129,6 +130,7 @@ def _masked_lm(path: str) -> Source:
 
 def _of_checkpoint(checkpoint: Path, weights: str, with_head: bool, run_dir: Path | None) -> Source:
     """Loads from the whole state of a training; `run_dir` is the run, if that was given."""
+    check_whole(checkpoint)
     with _loading(checkpoint):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         model, info = PredRecForPreTraining.from_pretrained(checkpoint, dtype=torch.float32, output_loading_info=True)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging
 
 from ..errors import UserError
+from .integrity import check_whole, newest_whole, write_checksums
 
 logger = logging.get_logger(__name__)
 
@@ -39,9 +40,9 @@ def checkpoint_step(path: Path) -> int:
 
 
 def checkpoints_in(run_dir: str | Path) -> list[Path]:
-    """Returns the finished checkpoints of a run, oldest first."""
+    """Returns the checkpoints of a run, oldest first. They appear whole; whether they still are, see `integrity`."""
     found = [path for path in Path(run_dir).glob("checkpoint-*") if checkpoint_step(path) >= 0 and path.is_dir()]
-    return sorted((path for path in found if (path / "trainer_state.json").is_file()), key=checkpoint_step)
+    return sorted(found, key=checkpoint_step)
 
 
 @contextmanager
@@ -65,6 +66,7 @@ def committed_checkpoint(final: Path, writes: bool, accelerator) -> Iterator[Pat
         yield staging
         accelerator.wait_for_everyone()
         if writes:
+            write_checksums(staging)
             for path in [*staging.rglob("*"), staging]:
                 _sync(path)
             if final.exists():
@@ -133,7 +135,8 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
         The checkpoint to go on from, or `None` to begin.
 
     Raises:
-        UserError: If the directory holds another run and resuming was not asked for, or there is no such checkpoint.
+        UserError: If the directory holds another run and resuming was not asked for, there is no such checkpoint, or
+            it is damaged. Of the newest ones, damaged ones are passed over.
     """
     output_dir = Path(output_dir)
     for path in (output_dir, *output_dir.parents):
@@ -146,6 +149,7 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
             raise UserError(f"`resume_from_checkpoint`: {resume!r} is not a checkpoint directory.")
         if checkpoint.resolve().parent != output_dir.resolve():
             _refuse_what_is_there(output_dir, found)
+        check_whole(checkpoint)
         return checkpoint
     if resume:
         if not found:
@@ -153,7 +157,7 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
             logger.warning(
                 f"`resume_from_checkpoint`: {str(output_dir)!r} has no checkpoint yet; beginning at step 0."
             )
-        return found[-1] if found else None
+        return newest_whole(found)
     _refuse_what_is_there(output_dir, found)
     return None
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from predrec.errors import UserError
 from predrec.modeling import PredRecModel
 from predrec.publish.weights import ONLINE_HEAD, TIED_HEAD, UNTRAINED_HEAD, load_source
+from predrec.trainers.integrity import write_checksums
 
 from .. import training
 from .made import encoder_folder, trained_run
@@ -109,6 +110,7 @@ def test_ema_takes_the_newest_checkpoint_by_number(own_run):
 def test_ema_of_a_run_that_switched_says_that_the_target_stopped(own_run):
     path = own_run / "checkpoint-4" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"active_objective": "mlm"}))
+    write_checksums(path.parent)
     notes = load_source(str(own_run), "ema", False).notes
     assert notes == ["The run went on with `mlm` alone: the target encoder stopped following."]
 
@@ -168,6 +170,7 @@ def test_checkpoint_without_a_weight_is_refused(own_run, with_head):
     tensors = load_file(path)
     del tensors["masked_lm.model.norm.weight"]
     save_file(tensors, path, metadata={"format": "pt"})
+    write_checksums(path.parent)
     message = refuse(own_run / "checkpoint-4", with_head=with_head)
     assert "do not belong to the configuration" in message and "norm.weight" in message
 
