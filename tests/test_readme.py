@@ -9,6 +9,8 @@ from predrec.commands import analyze_representations, evaluate_sts, probe_glue
 from predrec.commands.pretrain import ARGUMENTS, check_together
 from predrec.configuration import parse_recipe
 from predrec.configuration.benchmark_arguments import BenchmarkArguments
+from predrec.configuration.export_arguments import ExportArguments
+from predrec.configuration.push_arguments import PushArguments
 from predrec.configuration.recipes import RecipeParser
 from predrec.configuration.report_arguments import ReportArguments
 from tests import training
@@ -22,6 +24,8 @@ EVALUATION_ARGUMENTS = {
     "analyze_representations": analyze_representations.ARGUMENTS,
     "evaluate_sts": evaluate_sts.ARGUMENTS,
     "report": (ReportArguments,),
+    "export": (ExportArguments,),
+    "push_to_hub": (PushArguments,),
 }
 EVERY_COMMAND = (ARGUMENTS, (BenchmarkArguments,), *EVALUATION_ARGUMENTS.values())
 EVALUATIONS = [line.split() for line in re.findall(r"^python scripts/(\w+\.py .*)$", README, flags=re.MULTILINE)]
@@ -57,7 +61,7 @@ def test_command_is_accepted(command):
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`--(\w+)", README))))
 def test_named_argument_exists(name):
     known = {field for arguments in EVERY_COMMAND for field in RecipeParser(arguments).field_names}
-    assert name.removeprefix("no_") in known | {"help"}
+    assert name.removeprefix("no_") in known | {"help", "help_all"}
 
 
 @pytest.mark.parametrize("words", EVALUATIONS, ids=lambda words: words[0])

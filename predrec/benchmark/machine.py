@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import torch
 
+from ..trainers.hardware import device_name
+
 SHAPES = {"cpu": ((4096, 512, 2048), (2048, 2048, 2048), (4096, 4096, 4096)), "cuda": ((8192, 8192, 8192),) * 2}
 """Rows, inner and outer size of the products whose best rate is the peak."""
 
@@ -50,12 +52,8 @@ def peak_memory(device: torch.device) -> int:
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
     """Returns what timings depend on."""
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            name = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), name)
     return {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else name,
+        "device": device_name(device),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "system": platform.system(),
         "python": platform.python_version(),

@@ -44,7 +44,7 @@ def report(argv: Sequence[str]) -> int:
     markdown, page = write_document(arguments.output, title, blocks)
     write_results(arguments.output, results)
     for name, folder in cards.items():
-        print(update_model_card(folder, name, results))
+        print(update_model_card(folder, name, results, Path(arguments.output) / "figures"))
     print(markdown, page, sep="\n")
     return 0
 

@@ -12,13 +12,13 @@ class DataArguments:
 
     train_file: list[str] = field(
         default_factory=list,
-        metadata={"help": "Files or globs to train on: txt, jsonl, json or parquet, also compressed."},
+        metadata={"help": "Files or globs to train on: txt, jsonl, parquet, or gzip of them."},
     )
     validation_file: list[str] = field(
         default_factory=list, metadata={"help": "Files or globs to evaluate on, in the same formats."}
     )
     dataset_name: str | None = field(
-        default=None, metadata={"help": "A dataset on the Hub. Without files and without this: Python's own docs."}
+        default=None, metadata={"help": "On the Hub. Without it and files: Python's own documentation."}
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
     text_column: str = field(default="text", metadata={"help": "Column that holds the text."})

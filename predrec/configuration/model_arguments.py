@@ -95,7 +95,7 @@ class ModelArguments:
     )
     jepa_loss: JepaLoss = field(default="cosine", metadata={"help": "Distance of predicted and target latents."})
     jepa_temperature: float = field(default=0.1, metadata={"help": "Temperature of infonce."})
-    loss_weighting: LossWeighting = field(default="learned", metadata={"help": "How lambda is chosen."})
+    loss_weighting: LossWeighting = field(default="learned", metadata={"help": "How lambda is set."})
     loss_schedule: LossSchedule = field(default="linear", metadata={"help": "Shape of a schedule of lambda."})
     loss_lambda: float = field(default=0.5, metadata={"help": "Weight of the JEPA loss, or its start value."})
     loss_lambda_end: float = field(default=0.5, metadata={"help": "Lambda at the end of a schedule."})
@@ -105,7 +105,7 @@ class ModelArguments:
     center_targets: bool = field(default=False, metadata={"help": "Subtract a running mean from the targets."})
     center_decay: float = field(default=0.9, metadata={"help": "Decay of that running mean."})
     jepa_dropout: float = field(default=0.0, metadata={"help": "Share of updates without the JEPA branch."})
-    mlm_view: MlmView = field(default="full", metadata={"help": "Masked-LM loss on the whole text or the context."})
+    mlm_view: MlmView = field(default="full", metadata={"help": "Where masked tokens are reconstructed."})
 
     def __post_init__(self):
         if isinstance(self.encoder_config, str):

@@ -12,6 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from ..errors import UserError
+from .help_screens import help_screen
 from .model_arguments import ENCODER_ONLY
 from .suggestions import did_you_mean
 
@@ -94,7 +95,7 @@ def parse_recipe(
     Args:
         argv (`Sequence[str]`): Command-line arguments without the program.
         dataclass_types (`Sequence[type]`): Argument dataclasses, which check their values on construction.
-        prog (`str`, defaults to `"pretrain"`): Name of the command, for its help.
+        prog (`str`, defaults to `"pretrain"`): Name of the command, a key of `SCREENS`, for its help.
 
     Returns:
         One instance per dataclass, and the resolved recipe: every argument that was given and describes the run, with
@@ -104,11 +105,12 @@ def parse_recipe(
         UserError: With the nearest valid name for an unknown one, and for a wrong type or an impossible value.
     """
     parser, argv = RecipeParser(dataclass_types, prog=prog), list(argv)
+    _help(argv, parser, dataclass_types)
     recipe: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
         recipe = read_recipe(argv.pop(0))
     _check_names(recipe, parser.field_names, "recipe")
-    given = [_option_name(word, parser.field_names) for word in argv if word.startswith("--") and word != "--help"]
+    given = [_option_name(word, parser.field_names) for word in argv if word.startswith("--")]
     _check_names(given, parser.field_names, "command line")
     for name in given:
         for replaced in REPLACING.get(name, ()):
@@ -124,6 +126,17 @@ def parse_recipe(
         raise UserError(" ".join(str(error).split())) from error
     kept = {*recipe, *given} - NOT_OF_THE_RUN
     return list(arguments), {name: values[name] for name in parser.field_names if name in kept}
+
+
+def _help(argv: Sequence[str], parser: RecipeParser, dataclass_types: Sequence[type]) -> None:
+    """Prints the help, if it is asked for, and leaves."""
+    if "--help_all" in argv:
+        parser.print_help()
+    elif "--help" in argv or "-h" in argv:
+        print(help_screen(parser.prog, parser, dataclass_types), end="")
+    else:
+        return
+    raise SystemExit(0)
 
 
 def _option_name(word: str, known: Sequence[str]) -> str:

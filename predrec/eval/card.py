@@ -1,9 +1,12 @@
-"""What was measured of a model, in its model card: a section of tables, and entries that the Hub reads."""
+"""What was measured of a model, in its model card: tables and pictures, and entries that the Hub reads."""
 
 import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import EvalResult, ModelCard
+import yaml
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, eval_result_entries_to_yaml
 
 from ..errors import UserError
 from .document import Table, to_markdown
@@ -14,13 +17,17 @@ from .tasks import HUB_GLUE, TASKS
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 
 
-def update_model_card(folder: Path, name: str, results: Results) -> Path:
-    """Writes results into the card of a model, in the place of earlier ones, and `results.json` beside it.
+def update_model_card(folder: Path, name: str, results: Results, figures: Path | None = None) -> Path:
+    """Writes results into the card of a model, in the place of earlier ones.
+
+    Beside the card come `results.json`, the pictures in `figures/`, and `.eval_results/glue.yaml`, which the Hub's
+    leaderboards read.
 
     Args:
         folder (`Path`): Of the model; its `README.md` must exist.
         name (`str`): Of the model in the results.
         results (`Results`): Of any commands. Other models stand beside it for comparison.
+        figures (`Path`, *optional*): Folder of the report's pictures.
 
     Returns:
         The path of the card.
@@ -30,7 +37,8 @@ def update_model_card(folder: Path, name: str, results: Results) -> Path:
     """
     path = find_card(folder)
     card = ModelCard.load(path)
-    section = f"{BEGIN}\n{render_results(results)}\n{END}"
+    pictures = copy_figures(figures, folder / "figures") if figures is not None else []
+    section = f"{BEGIN}\n{render_results(results, pictures)}\n{END}"
     text = re.sub(f"\n*{re.escape(BEGIN)}.*?{re.escape(END)}\n*", "\n\n", card.text, flags=re.DOTALL)
     at = text.find("## Limits")
     card.text = text.rstrip() + f"\n\n{section}\n" if at < 0 else f"{text[:at]}{section}\n\n{text[at:]}"
@@ -38,6 +46,7 @@ def update_model_card(folder: Path, name: str, results: Results) -> Path:
     card.data.eval_results = hub_entries(results, name)
     card.save(path)
     write_results(folder, results)
+    write_leaderboard_entries(folder / ".eval_results" / "glue.yaml", results, name)
     return path
 
 
@@ -49,8 +58,17 @@ def find_card(folder: Path) -> Path:
     return path
 
 
-def render_results(results: Results) -> str:
-    """Renders the tables of probes and of geometry with mean pooling."""
+def copy_figures(source: Path, folder: Path) -> list[Path]:
+    """Copies pictures, in the place of earlier ones; returns where they are now."""
+    shutil.rmtree(folder, ignore_errors=True)
+    pictures = sorted(source.glob("*.png"))
+    if pictures:
+        folder.mkdir()
+    return [Path(shutil.copy(picture, folder)) for picture in pictures]
+
+
+def render_results(results: Results, pictures: Sequence[Path] = ()) -> str:
+    """Renders the tables of probes and of geometry with mean pooling, and shows the pictures."""
     blocks = [*score_blocks(results, "probe", "Evaluation: probes of the frozen encoder", False)]
     blocks += score_blocks(results, "finetune", "Evaluation: fine-tuning", False)
     tasks = list(dict.fromkeys(record.task for record in results.select(kind="geometry", pooling="mean")))
@@ -59,29 +77,64 @@ def render_results(results: Results) -> str:
     if rows:
         header = ["task", "model", *(measure.replace("_", " ") for measure, _ in GEOMETRY)]
         text += "\n## Evaluation: geometry, mean pooling\n\n" + to_markdown([Table(header, rows)])
+    if pictures:
+        shown = (f"![{picture.stem.replace('_', ' ')}](figures/{picture.name})" for picture in pictures)
+        text += "\n## Evaluation: figures\n\n" + "\n\n".join(shown) + "\n"
     return text
 
 
-def hub_entries(results: Results, name: str) -> list[EvalResult]:
-    """Returns the headline scores of probes and fine-tuning, means over seeds, as the Hub's metadata have them."""
-    entries = []
-    for kind, title in (("probe", "frozen encoder, linear probe"), ("finetune", "fine-tuned")):
+HEADLINES = {"probe": "frozen encoder, linear probe", "finetune": "fine-tuned"}
+
+
+def headline_scores(results: Results, name: str) -> list[tuple[str, str, float, int]]:
+    """Returns `(kind, task, mean, number of seeds)` of a model's probes with mean pooling, and of its fine-tuning."""
+    scores = []
+    for kind in HEADLINES:
         for task in dict.fromkeys(record.task for record in results.select(kind=kind, model=name)):
             metric = TASKS[task].metric
             records = results.select(kind=kind, model=name, task=task, metric=metric, variant=None)
             if kind == "probe":
                 records = [record for record in records if (record.head, record.pooling) == ("linear", "mean")]
             if records:
-                value = sum(record.value for record in records) / len(records)
-                entries.append(
-                    EvalResult(
-                        task_type="text-classification",
-                        dataset_type=HUB_GLUE,
-                        dataset_name=f"GLUE {task} ({title}, mean of {len(records)} seeds)",
-                        dataset_config=TASKS[task].folder,
-                        dataset_split=TASKS[task].eval_split,
-                        metric_type=metric,
-                        metric_value=round(value, 4),
-                    )
-                )
-    return entries
+                mean = sum(record.value for record in records) / len(records)
+                scores.append((kind, task, round(mean, 4), len(records)))
+    return scores
+
+
+def hub_entries(results: Results, name: str) -> list[EvalResult]:
+    """Returns the headline scores as the metadata of a card have them."""
+    return [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=HUB_GLUE,
+            dataset_name=f"GLUE {task} ({HEADLINES[kind]}, mean of {count} seeds)",
+            dataset_config=TASKS[task].folder,
+            dataset_split=TASKS[task].eval_split,
+            metric_type=TASKS[task].metric,
+            metric_value=mean,
+        )
+        for kind, task, mean, count in headline_scores(results, name)
+    ]
+
+
+def write_leaderboard_entries(path: Path, results: Results, name: str) -> None:
+    """Writes the headline scores as leaderboards read them; no file where there are none."""
+    entries = [
+        EvalResultEntry(
+            dataset_id=TASKS[task].hub_id,
+            task_id=TASKS[task].folder,
+            value=mean,
+            notes="; ".join(
+                [
+                    f"{TASKS[task].metric}, {HEADLINES[kind]}, mean of {count} seeds",
+                    *([results.notes[task]] if task in results.notes else []),
+                ]
+            ),
+        )
+        for kind, task, mean, count in headline_scores(results, name)
+    ]
+    path.unlink(missing_ok=True)
+    if entries:
+        path.parent.mkdir(exist_ok=True)
+        text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
+        path.write_text(text, encoding="utf-8")

@@ -196,6 +196,7 @@ def _unit(results: Results) -> str:
 
 
 def score_blocks(results: Results, kind: str, title: str, with_published: bool) -> list[Block]:
+    """Returns the section of one kind of scores, `probe` or `finetune`; nothing where there are none."""
     tasks = [task for task in dict.fromkeys(record.task for record in results.select(kind=kind)) if task in TASKS]
     if not tasks:
         return []

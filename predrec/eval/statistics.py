@@ -45,6 +45,11 @@ def sign_flip_p(differences: Sequence[float], num_draws: int = 20_000, seed: int
     """Two-sided permutation test of mean zero: how often random signs give a mean as far from zero.
 
     Exact up to `MAX_EXACT` differences; beyond, by random draws with the observed one among them, so p is never 0.
+
+    Args:
+        differences (`Sequence[float]`): One per pair, such as a pre-training seed.
+        num_draws (`int`, defaults to 20000): Random signs, beyond `MAX_EXACT` differences.
+        seed (`int`, defaults to 0): Of the draws.
     """
     values = np.asarray(differences, dtype=float)
     observed = abs(values.mean())
@@ -89,6 +94,10 @@ def _constant(values: np.ndarray) -> bool:
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
     """Two one-sided t-tests (TOST): a small p says that the mean difference lies within `(-margin, margin)`.
 
+    Args:
+        differences (`Sequence[float]`): One per pair.
+        margin (`float`): Largest difference that does not matter, in the unit of the differences.
+
     Raises:
         ValueError: If the margin is not positive, or there are fewer than two differences.
 
@@ -126,7 +135,17 @@ def mcnemar_p(model_correct: Sequence[bool], baseline_correct: Sequence[bool]) -
 def bootstrap_interval(
     differences: Sequence[float], confidence: float = 0.95, num_draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean over resampled items."""
+    """Percentile interval of the mean over resampled items.
+
+    Args:
+        differences (`Sequence[float]`): One per item.
+        confidence (`float`, defaults to 0.95): Share of the resampled means that the interval holds.
+        num_draws (`int`, defaults to 10000): How often items are resampled.
+        seed (`int`, defaults to 0): Of the draws.
+
+    Returns:
+        Lower and upper end.
+    """
     values = np.asarray(differences, dtype=float)
     generator = np.random.default_rng(seed)
     means = np.array([generator.choice(values, len(values)).mean() for _ in range(num_draws)])

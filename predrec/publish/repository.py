@@ -23,7 +23,7 @@ PUBLISHED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.*", "merges.txt", "spm.model", "sentencepiece.bpe.model", "spiece.model", "bpe.codes"),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "[0-9]_*/*.json"),
-    *("onnx/*.onnx", "onnx/*.onnx_data"),
+    *("onnx/*.onnx", "onnx/*.onnx_data", "pretraining/config.json", "pretraining/*.safetensors"),
 )
 """What a repository may hold. No pickle, no optimizer state, no checkpoint for resuming: nothing else is copied."""
 
@@ -202,16 +202,16 @@ def _unreadable_metadata(folder: Path) -> Iterator[str]:
 
 
 def _bad_weights(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.rglob("*.safetensors")):
         try:
             with safe_open(path, framework="pt") as weights:
                 names = weights.keys()
                 bad = [name for name in names if not weights.get_tensor(name).isfinite().all()]
         except SafetensorError as error:
-            yield f"{path.name} cannot be read: {error}"
+            yield f"{path.relative_to(folder)} cannot be read: {error}"
             continue
         if bad:
-            yield f"{path.name} has weights that are not finite: {', '.join(bad[:3])}"
+            yield f"{path.relative_to(folder)} has weights that are not finite: {', '.join(bad[:3])}"
 
 
 def _incomplete(folder: Path) -> Iterator[str]:

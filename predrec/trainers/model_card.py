@@ -8,6 +8,9 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from .card_examples import loading_examples
+from .hardware import device_name
+
 LIBRARIES = ("predrec", "torch", "transformers", "accelerate", "datasets", "tokenizers")
 
 OBJECTIVES = {
@@ -35,30 +38,13 @@ LOSSES = (
     ("eval_mismatched_cosine", "cosine of prediction and another text's target"),
 )
 
-HEAD = """\
-from transformers import AutoModel, AutoTokenizer
-{importing}
-directory = "{directory}"  # the folder of this card
-tokenizer = AutoTokenizer.from_pretrained(directory)
-"""
-
-EMBED = """\
-import torch
-
-encoder = AutoModel.from_pretrained(directory{options})
-batch = tokenizer(["A sentence.", "Another one."], padding=True, return_tensors="pt")
-with torch.no_grad():
-    states = encoder(**batch).last_hidden_state
-mask = batch["attention_mask"][..., None]
-vectors = (states * mask).sum(1) / mask.sum(1)
-print(vectors.shape)
-"""
-
-FILL = """\
-from transformers import pipeline
-
-fill = pipeline("fill-mask", model=directory{options})
-print(fill(f"This is a {{fill.tokenizer.mask_token}}.")[0]["token_str"])
+CITATION = """\
+@article{predictandreconstruct,
+  title = {Predict and Reconstruct: Joint Objectives for Self-Supervised Language Representation Learning},
+  author = {Boukhari},
+  year = {2026},
+  url = {https://arxiv.org/abs/2606.05173}
+}
 """
 
 
@@ -97,9 +83,7 @@ def render_model_card(
     values = last_values(history)
     measured = [f"| {label} | {values[key]:.4g} |" for key, label in LOSSES if key in values]
     untrained = {"bert": "pooler", "roberta": "pooler"}.get(encoder_config.model_type)
-    notes = f"\nThe `{untrained}` that `AutoModel` adds is untrained: pool the token states.\n" if untrained else ""
-    options = ", trust_remote_code=True" if custom else ""
-    importing = "\n# `import predrec` instead of `trust_remote_code=True` works too, where the package is installed.\n"
+    notes = f"The `{untrained}` that `AutoModel` adds is untrained: pool the token states.\n" if untrained else ""
     run = {
         "architecture": f"{encoder_config.model_type}, {encoder_config.num_hidden_layers} layers, "
         f"hidden size {encoder_config.hidden_size}, vocabulary {encoder_config.vocab_size}",
@@ -114,10 +98,8 @@ def render_model_card(
         f"A text encoder pre-trained with {OBJECTIVES[objective]}, by "
         "[predrec](https://arxiv.org/abs/2606.05173), an implementation of *Predict and Reconstruct*.\n",
         "## Load it\n",
-        f"```python\n{HEAD.format(importing=importing if custom else '', directory=name)}```\n",
-        "One vector per text, by mean pooling:\n",
-        f"```python\n{EMBED.format(options=options)}```\n",
-        f"Masked tokens:\n\n```python\n{FILL.format(options=options)}```\n{notes}",
+        loading_examples(name, custom),
+        notes,
         "## Training\n",
         "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in run.items()) + "\n",
         "## What was measured\n",
@@ -131,11 +113,24 @@ def render_model_card(
         "![Training curves](training_curves.png)\n",
         "## Limits\n",
         "A small encoder trained on the data above; it knows no more than that text holds, biases included. It was "
-        "not fine-tuned, and no downstream task was evaluated for this card.\n",
+        "not fine-tuned, and what is not measured above is not known.\n",
+        "## Licence\n",
+        "None was given.\n",
+        "## Citation\n",
+        f"The method is that of\n\n```bibtex\n{CITATION}```\n",
         "## Recipe\n",
         f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)}```\n",
     ]
     return "\n".join(section for section in sections if section)
+
+
+def _compute(args: Any, values: dict[str, float]) -> str:
+    parts = [f"{args.world_size} x {device_name(args.device)}"]
+    if "train_runtime" in values:
+        parts.append(f"{values['train_runtime']:,.0f} s, evaluation included")
+    if "tokens_per_second" in values:
+        parts.append(f"{values['tokens_per_second']:,.0f} tokens/s at the end")
+    return "; ".join(parts)
 
 
 def write_model_card(trainer: Any) -> None:
@@ -147,6 +142,7 @@ def write_model_card(trainer: Any) -> None:
     if model.active_objective != model.config.objective:
         facts["objective"] = f"{OBJECTIVES[model.config.objective]}; after a collapse, {OBJECTIVES['mlm']}"
     facts["precision"] = "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "float32"
+    facts["compute"] = _compute(args, last_values(state.log_history))
     text = render_model_card(
         Path(args.output_dir).name,
         model.config.encoder_config,

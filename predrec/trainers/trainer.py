@@ -308,6 +308,54 @@ class PredRecTrainer(Trainer):
         if self.args.should_save:
             write_model_card(self)
 
+    # The Hub. `publish` stands on this package, so it is imported only when it is wanted.
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Creates the repository, before anything is trained, so that a wrong token is found at once."""
+        if self.is_world_process_zero():
+            from ..publish.upload import create_repository
+
+            name = self.args.hub_model_id or Path(self.args.output_dir).resolve().name
+            private = self.args.hub_private_repo if private is None else private
+            self.hub_model_id = create_repository(name, private, token or self.args.hub_token)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        token: str | None = None,
+        revision: str | None = None,
+        **kwargs,
+    ) -> str | None:
+        """Exports the encoder and publishes the run, as the command does; returns the address of the commit.
+
+        Args:
+            commit_message, token, revision: Of the commit; token and branch of the arguments when absent.
+            kwargs: Of the stock method, which tells it what its model card says; unused.
+
+        Raises:
+            UserError: If what is in the output directory is not fit to be published, or the Hub refuses it.
+        """
+        self.save_model(_internal_call=True)
+        self.create_model_card()
+        if not self.is_world_process_zero():
+            return None
+        from ..publish.repository import assemble
+        from ..publish.upload import upload
+
+        if self.hub_model_id is None:
+            self.init_hf_repo(token)
+        source = Path(self.args.output_dir).resolve()
+        folder = source.with_name(source.name + "-hub")
+        assemble(source, folder, self.hub_model_id)
+        return upload(
+            folder,
+            self.hub_model_id,
+            update=True,
+            commit_message=commit_message or "End of training",
+            token=token or self.args.hub_token,
+            revision=revision or self.args.hub_revision,
+        )
+
 
 def _count_tokens(inputs: dict[str, Tensor]) -> Tensor | int:
     """Returns the number of real tokens in a batch."""

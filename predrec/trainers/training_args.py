@@ -101,6 +101,10 @@ class PredRecTrainingArguments(TrainingArguments):
             raise ValueError("`accelerator_config`: `split_batches` must be false: a batch cannot be cut in pieces.")
         self._check()
 
+    def __getstate__(self):
+        # Checkpoints hold a pickle of the arguments, and the token is not to lie around.
+        return self.__dict__ | {"hub_token": None}
+
     def _check(self):
         rules = (
             ("in [0, 1]", ("ema_decay", "ema_decay_end"), lambda value: 0 <= value <= 1),

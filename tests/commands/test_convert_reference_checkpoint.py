@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoModelForMaskedLM
 
 from predrec.commands.convert_reference_checkpoint import main
 from predrec.modeling import PredRecForPreTraining, reference_file
+from predrec.publish.repository import assemble, published_files
 from predrec.trainers.export import check_export
 from tests.conftest import tiny_vocabulary
 from tests.modeling.reference import encode, reference_checkpoint, regress
@@ -470,3 +471,13 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch, capsys, existed):
     assert main([str(path), str(tmp_path / "out"), *HEADS]) == 2
     assert "No space left" in capsys.readouterr().err
     assert list((tmp_path / "out").glob("*")) == [] and (tmp_path / "out").exists() is existed
+
+
+def test_what_is_published_of_it_is_all_of_it(tmp_path, tiny_tokenizer):
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    saved, out = reference_checkpoint("hybrid", num_tokens=len(tiny_vocabulary())), tmp_path / "out"
+    path = save(tmp_path / "run.pth.tar", saved)
+    words = ["--tokenizer_name", str(tmp_path / "tokenizer")]
+    assert main([str(path), str(out), *HEADS, *words]) == 0
+    assemble(out, tmp_path / "hub", "me/converted")
+    assert published_files(tmp_path / "hub") == sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file())

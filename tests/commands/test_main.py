@@ -1,25 +1,30 @@
 """The console command hands over to the commands."""
 
+import dataclasses
 import importlib
+import re
 import sys
+from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from predrec.commands import main as console
 from predrec.commands.main import COMMANDS
+from predrec.configuration.help_screens import HEIGHT, SCREENS, WIDTH
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_gets_its_arguments(monkeypatch, name):
     got = []
-    monkeypatch.setattr(importlib.import_module(f"predrec.commands.{name}"), "main", got.append)
+    monkeypatch.setattr(importlib.import_module(f"predrec.commands.{COMMANDS[name]}"), "main", got.append)
     console.main([name, "recipe.yaml", "--seed", "1"])
     assert got == [["recipe.yaml", "--seed", "1"]]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_exit_code_is_that_of_the_command(monkeypatch, name):
-    monkeypatch.setattr(importlib.import_module(f"predrec.commands.{name}"), "main", lambda argv: 7)
+    monkeypatch.setattr(importlib.import_module(f"predrec.commands.{COMMANDS[name]}"), "main", lambda argv: 7)
     assert console.main([name]) == 7
 
 
@@ -51,19 +56,58 @@ def test_no_argument_shows_the_help(capsys, monkeypatch):
 
 
 def test_unknown_command_is_refused(capsys):
-    assert console.main(["probe-glue"]) == 2
-    assert "there is no command 'probe-glue'" in capsys.readouterr().err
+    assert console.main(["prob"]) == 2
+    assert capsys.readouterr().err == "error: there is no command 'prob'; did you mean `probe`?\n"
+
+
+@pytest.mark.parametrize("module", SCREENS)
+def test_script_of_every_command_is_there(module):
+    text = (Path(__file__).parents[2] / "scripts" / f"{module}.py").read_text(encoding="utf-8")
+    assert f"from predrec.commands.{module} import main" in text
+
+
+def test_every_script_has_a_command():
+    assert {path.stem for path in (Path(__file__).parents[2] / "scripts").glob("*.py")} == set(SCREENS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_of_a_command_fits_one_screen(capsys, name, word):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        console.main([name, word])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"usage: predrec {name} ")
+    assert len(lines) <= HEIGHT and max(map(len, lines)) <= WIDTH
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_names_its_own_arguments(capsys, name):
+    """Every argument that `--help_all` explains, except what transformers explains itself."""
+    shown = {}
+    for word in ("--help", "--help_all"):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            console.main([name, word])
+        shown[word] = set(re.findall(r"(?<=[ \[])--(\w+)(?![\w-])", capsys.readouterr().out))
+    stock = {field.name for field in dataclasses.fields(TrainingArguments)}
+    own = {name for name in shown["--help_all"] if not name.startswith("no_")} - stock - {"help"}
+    assert own and own <= shown["--help"]
+
+
+@pytest.mark.parametrize("module", SCREENS)
+def test_example_of_the_help_names_the_command(module):
+    screen = SCREENS[module]
+    assert f"scripts/{module}.py" in screen.example or f"predrec {screen.name} " in screen.example
 
 
 @pytest.fixture
 def without_joblib(monkeypatch):
     """A library of the extra `eval` is not installed, and nothing that needs it was imported."""
     monkeypatch.setitem(sys.modules, "joblib", None)
-    for name in [*(f"commands.{name}" for name in COMMANDS), "eval.classical", "eval.sts"]:
+    for name in [*(f"commands.{name}" for name in SCREENS), "eval.classical", "eval.sts"]:
         monkeypatch.delitem(sys.modules, f"predrec.{name}", raising=False)
 
 
-@pytest.mark.parametrize("name", ["probe_glue", "analyze_representations", "evaluate_sts"])
+@pytest.mark.parametrize("name", ["probe", "analyze", "sts"])
 def test_missing_library_is_named_with_its_extra(without_joblib, capsys, name):
     assert console.main([name, "--help"]) == 2
     message = capsys.readouterr().err
@@ -75,4 +119,4 @@ def test_mistake_inside_the_package_is_not_a_missing_library(monkeypatch):
     monkeypatch.delitem(sys.modules, "predrec.commands.evaluate_sts", raising=False)
     monkeypatch.setitem(sys.modules, "predrec.eval.sts", None)
     with pytest.raises(ModuleNotFoundError, match=r"predrec\.eval\.sts"):
-        console.main(["evaluate_sts", "--help"])
+        console.main(["sts", "--help"])

@@ -1,0 +1,8 @@
+"""Publish an encoder: `python scripts/push_to_hub.py --help`."""
+
+import sys
+
+from predrec.commands.push_to_hub import main
+
+if __name__ == "__main__":
+    sys.exit(main())
