@@ -78,7 +78,7 @@ def plain_loss(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> Tensor
     target = torch.stack([latents[row, batch["target_indices"][row]] for row in range(rows)])
     distance = 1 - F.cosine_similarity(predicted.float(), target, dim=-1)
     jepa_loss = distance[batch["target_mask"]].mean()
-    weight = torch.sigmoid(model.loss_logit)
+    weight = torch.sigmoid(model.loss_logit[0])
     return weight * jepa_loss + (1 - weight) * mlm_loss
 
 

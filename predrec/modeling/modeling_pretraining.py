@@ -95,7 +95,7 @@ class PredRecForPreTraining(PreTrainedModel):
             )
         self.loss_logit = self.loss_log_variances = None
         if config.objective == "hybrid" and config.loss_weighting == "learned":
-            self.loss_logit = nn.Parameter(torch.zeros(()))
+            self.loss_logit = nn.Parameter(torch.zeros(1))  # Not of shape (): FSDP shards no such parameter.
         if config.objective == "hybrid" and config.loss_weighting == "uncertainty":
             self.loss_log_variances = nn.Parameter(torch.zeros(2))
         centered = config.center_targets and config.has_jepa_branch
@@ -249,7 +249,7 @@ class PredRecForPreTraining(PreTrainedModel):
             return precisions[0], precisions[1], self.loss_log_variances.sum()
         start, end, progress = self.config.loss_lambda, self.config.loss_lambda_end, self.training_progress
         if weighting == "learned":
-            jepa = self.loss_logit.sigmoid()
+            jepa = self.loss_logit[0].sigmoid()
         elif weighting == "fixed":
             jepa = zero + start
         elif self.config.loss_schedule == "linear":

@@ -109,7 +109,7 @@ def pretraining_model_of(
         _prefixed("masked_lm.", _masked_lm_weights(checkpoint))
         | _prefixed("target_encoder.", weights["target_encoder"])
         | _prefixed("predictor.", predictor)
-        | {"loss_logit": weights["loss_weight"]["loss_weight"].squeeze()}
+        | {"loss_logit": weights["loss_weight"]["loss_weight"].flatten()}
     )
     return model.eval()
 

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from torch import Tensor
 from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -12,7 +13,10 @@ from .checkpoints import write_errors_explained
 
 
 def export_encoder(
-    model: PredRecForPreTraining, tokenizer: PreTrainedTokenizerBase | None, output_dir: str | Path
+    model: PredRecForPreTraining,
+    tokenizer: PreTrainedTokenizerBase | None,
+    output_dir: str | Path,
+    state_dict: dict[str, Tensor] | None = None,
 ) -> None:
     """Writes the encoder with its head, loads it back, and checks that nothing is missing.
 
@@ -20,6 +24,7 @@ def export_encoder(
         model ([`PredRecForPreTraining`]): The trained model.
         tokenizer ([`PreTrainedTokenizerBase`], *optional*): Saved beside it.
         output_dir (`str`): Directory; other files in it stay.
+        state_dict (`dict[str, torch.Tensor]`, *optional*): All weights, if the model holds shards of them.
 
     Raises:
         RuntimeError: If what was written does not load completely.
@@ -29,19 +34,24 @@ def export_encoder(
     staging = output_dir / ".export.partial"
     with write_errors_explained("the trained encoder", output_dir, staging):
         shutil.rmtree(staging, ignore_errors=True)
-        write_masked_lm(model.masked_lm, tokenizer, staging)
+        prefix = "masked_lm."
+        weights = state_dict and {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
+        write_masked_lm(model.masked_lm, tokenizer, staging, weights)
         for path in sorted(staging.iterdir()):
             os.replace(path, output_dir / path.name)
         staging.rmdir()
 
 
 def write_masked_lm(
-    masked_lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, directory: str | Path
+    masked_lm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    directory: str | Path,
+    state_dict: dict[str, Tensor] | None = None,
 ) -> None:
     """Writes an encoder with its head into a new directory, and loads it back; raises as [`check_export`]."""
     if masked_lm.config.model_type == "predrec":
         masked_lm.config.auto_map = dict(AUTO_MAP)
-    masked_lm.save_pretrained(directory)
+    masked_lm.save_pretrained(directory, state_dict=state_dict)
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
     check_export(directory)

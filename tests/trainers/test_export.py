@@ -173,7 +173,7 @@ def test_export_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypat
     export_encoder(model, None, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def fill_the_disk(self, directory):
+    def fill_the_disk(self, directory, **kwargs):
         directory.mkdir()
         (directory / "half.txt").write_text("x")
         raise OSError(28, "No space left on device")
