@@ -113,6 +113,12 @@ def vicreg_loss(
 
     The weights are those of the paper (25, 25, 1) divided by 25, so that the invariance term is a mean squared error.
 
+    Args:
+        predicted, target (`torch.FloatTensor` of shape `(num_targets, hidden_size)`): Latents.
+        mask (`torch.BoolTensor` of shape `(num_targets,)`): `False` at padding.
+        std_weight (`float`, defaults to 1.0): Weight of the hinge on each feature's standard deviation, at 1.
+        cov_weight (`float`, defaults to 0.04): Weight of the squared covariances of different features.
+
     Reference:
         Bardes et al., 2022, https://arxiv.org/abs/2105.04906
     """
@@ -125,6 +131,11 @@ def vicreg_loss(
 
 def barlow_twins_loss(predicted: Tensor, target: Tensor, mask: Tensor, redundancy_weight: float = 0.005) -> Tensor:
     """Distance of the cross-correlation of predictions and targets from the identity, per feature.
+
+    Args:
+        predicted, target (`torch.FloatTensor` of shape `(num_targets, hidden_size)`): Latents.
+        mask (`torch.BoolTensor` of shape `(num_targets,)`): `False` at padding.
+        redundancy_weight (`float`, defaults to 0.005): Weight of the correlations of different features.
 
     Reference:
         Zbontar et al., 2021, https://arxiv.org/abs/2103.03230 (there summed over features, not averaged).
@@ -202,6 +213,15 @@ def sigreg_loss(
 
     It needs neither a target network nor a stopped gradient: what keeps the embeddings from collapsing is the
     statistic, which asks them to be an isotropic Gaussian.
+
+    Args:
+        predicted, target (`torch.FloatTensor` of shape `(num_targets, hidden_size)`): Latents.
+        mask (`torch.BoolTensor` of shape `(num_targets,)`): `False` at padding.
+        directions (`torch.FloatTensor` of shape `(hidden_size, num_directions)`): Projections of the statistic.
+        regularizer_weight (`float`, defaults to 1.0): Weight of the statistic.
+
+    Reference:
+        Balestriero and LeCun, 2025, https://arxiv.org/abs/2511.08544 (LeJEPA)
     """
     return mse_loss(predicted, target, mask) + regularizer_weight * sigreg_statistic(target, mask, directions)
 

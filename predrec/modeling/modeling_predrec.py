@@ -195,7 +195,11 @@ class PredRecPreTrainedModel(PreTrainedModel):
 
 
 class PredRecModel(PredRecPreTrainedModel):
-    """The bare encoder: token ids in, one vector per token out, after a final LayerNorm."""
+    """The bare encoder: token ids in, one vector per token out, after a final LayerNorm.
+
+    Args:
+        config ([`PredRecConfig`]): Sizes, kind of positions, dropout, epsilons.
+    """
 
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^classifier\.", r"^qa_outputs\."]
 
@@ -287,7 +291,13 @@ class PredRecLMHead(nn.Module):
 
 
 class PredRecForMaskedLM(PredRecPreTrainedModel):
-    """The encoder with its token regressor."""
+    """The encoder with its token regressor.
+
+    `logits = W2 LayerNorm(gelu(W1 states))`, where `W2` is the token embeddings if `tie_word_embeddings` says so.
+
+    Args:
+        config ([`PredRecConfig`]): That of the encoder.
+    """
 
     _tied_weights_keys = {"lm_head.decoder.weight": "model.embeddings.word_embeddings.weight"}
 
@@ -350,7 +360,11 @@ def mean_of_real_tokens(states: Tensor, attention_mask: Tensor | None) -> Tensor
 
 
 class PredRecForSequenceClassification(PredRecPreTrainedModel):
-    """The encoder with a linear layer on the mean of the real tokens' states: classes or, with one label, a score."""
+    """The encoder with a linear layer on the mean of the real tokens' states: classes or, with one label, a score.
+
+    Args:
+        config ([`PredRecConfig`]): That of the encoder, with `num_labels`, `classifier_dropout` and `problem_type`.
+    """
 
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 
@@ -409,7 +423,11 @@ class PredRecForSequenceClassification(PredRecPreTrainedModel):
 
 
 class PredRecForTokenClassification(PredRecPreTrainedModel):
-    """The encoder with a linear layer on every token's state: a class per token."""
+    """The encoder with a linear layer on every token's state: a class per token.
+
+    Args:
+        config ([`PredRecConfig`]): That of the encoder, with `num_labels` and `classifier_dropout`.
+    """
 
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 
@@ -459,7 +477,11 @@ class PredRecForTokenClassification(PredRecPreTrainedModel):
 
 
 class PredRecForQuestionAnswering(PredRecPreTrainedModel):
-    """The encoder with a linear layer that scores every token as the first and as the last one of the answer."""
+    """The encoder with a linear layer that scores every token as the first and as the last one of the answer.
+
+    Args:
+        config ([`PredRecConfig`]): That of the encoder.
+    """
 
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 
@@ -519,7 +541,11 @@ class PredRecForQuestionAnswering(PredRecPreTrainedModel):
 
 
 class PredRecForMultipleChoice(PredRecPreTrainedModel):
-    """The encoder with a linear layer that scores each choice by the mean of its real tokens' states."""
+    """The encoder with a linear layer that scores each choice by the mean of its real tokens' states.
+
+    Args:
+        config ([`PredRecConfig`]): That of the encoder, with `classifier_dropout`.
+    """
 
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 

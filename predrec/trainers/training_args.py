@@ -145,8 +145,6 @@ class PredRecTrainingArguments(TrainingArguments):
                 f"`metric_for_best_model` is {self.metric_for_best_model!r}; it must be one of {', '.join(BEST_BY)}."
             )
         if self.fsdp and self.use_cpu:
-            raise ValueError(
-                "`fsdp` needs GPUs: on CPUs, accelerate trains copies and shards nothing. Leave it out."
-            )
+            raise ValueError("`fsdp` needs GPUs: on CPUs, accelerate trains copies and shards nothing. Leave it out.")
         if self.fp16 and self.use_cpu:
             raise ValueError("`fp16` needs a GPU: use `bf16` on a CPU.")
