@@ -16,6 +16,7 @@ from predrec.commands import analyze_representations, evaluate_sts, pretrain, pr
 from predrec.commands.main import COMMANDS
 from predrec.commands.main import main as console
 from predrec.configuration import parse_recipe
+from predrec.configuration.benchmark_arguments import BenchmarkArguments
 from predrec.configuration.conversion_arguments import ConversionArguments
 from predrec.configuration.export_arguments import ExportArguments
 from predrec.configuration.push_arguments import PushArguments
@@ -32,6 +33,7 @@ ARGUMENTS = {
     "analyze_representations": analyze_representations.ARGUMENTS,
     "evaluate_sts": evaluate_sts.ARGUMENTS,
     "report": (ReportArguments,),
+    "benchmark": (BenchmarkArguments,),
     "export": (ExportArguments,),
     "push_to_hub": (PushArguments,),
     "convert_reference_checkpoint": (ConversionArguments,),
@@ -49,7 +51,9 @@ ENCODED = [
     "30",
 ]
 PROBE = ["--num_threads", "1", "--seeds", "2", "--num_train_epochs", "1", "--max_train_samples", "40"]
+SMALLEST = ["--use_cpu", "--arms", "mlm", "--size", "tiny", "--max_seq_length", "64", "--batch_size", "2"]
 OVERRIDES = {
+    "benchmark": [*SMALLEST, "--steps", "1", "--warmup_steps", "1", "--num_workers", "0"],
     "pretrain": [*TINY, "--max_steps", "2"],
     "analyze_representations": ENCODED,
     "evaluate_sts": ENCODED,
@@ -57,6 +61,7 @@ OVERRIDES = {
         *["--tokenizer_name", "tokenizer", "--num_attention_heads", "2", "--predictor_num_attention_heads", "3"]
     ],
 }
+WITH_DATA = ("probe_glue", "analyze_representations", "evaluate_sts")
 SIZES = ("--hidden_size", "--num_hidden_layers", "--num_attention_heads", "--intermediate_size")
 
 
@@ -175,7 +180,12 @@ def extras() -> set[str]:
 
 
 def overrides(module: str, words: list[str]) -> list[str]:
-    """What makes a command small."""
+    """What makes a command small, and keeps it from the network."""
+    data = ["--data_dir", "glue"] if module in WITH_DATA and "--data_dir" not in words else []
+    return [*data, *_small(module, words)]
+
+
+def _small(module: str, words: list[str]) -> list[str]:
     if module == "probe_glue":
         frozen = "finetune" not in words
         return [*PROBE, *(["--encoder_dtype", "float32"] if frozen else ["--disable_tqdm", "true"])]

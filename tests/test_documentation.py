@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers.dynamic_module_utils
@@ -40,6 +41,10 @@ def prepared(tmp_path_factory) -> Path:
         (folder / f"my/{name}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in part))
     for task in planted.TASKS:
         planted.write_task(folder / "glue", task)
+    for task in ("sts12", "sts16", "sickr"):
+        columns = planted.similarities(np.random.default_rng(0), 30, "score")
+        columns["score"] = [max(1.0, score) for score in columns["score"]]  # SICK has no lower ones.
+        planted.write_split(folder / "glue", task, "test", columns)
     torch.save(reference_checkpoint("hybrid"), folder / "checkpoint.pth.tar")
     vocabulary = [*SPECIAL, *string.ascii_lowercase]
     BertTokenizer(vocab={token: number for number, token in enumerate(vocabulary)}).save_pretrained(
@@ -50,18 +55,38 @@ def prepared(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", WITH_BLOCKS)
-def test_page_can_be_followed(name, prepared, tmp_path, monkeypatch):
-    """Every block, in order; blocks that need a network or a GPU have their arguments checked."""
+@pytest.fixture
+def here(prepared, tmp_path, monkeypatch) -> Path:
+    """A copy of it, as the current folder of a reader."""
     shutil.copytree(prepared, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PREDREC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "modules")])
+    return tmp_path / "here"
+
+
+def follow(page: str) -> None:
+    """Every block, in order; blocks that need a network or a GPU have their arguments checked."""
     reader = Reader()
-    for block in blocks((DOCS / name).read_text(encoding="utf-8")):
+    for block in blocks(page):
         reader.follow(block)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_BLOCKS)
+def test_page_can_be_followed(name, here):
+    follow((DOCS / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_readme_can_be_followed(here):
+    """Beginning without the encoder of `make pretrain`, with the four that the evaluation is about."""
+    for name in ("h1", "h2", "m1", "m2"):
+        shutil.copytree(here / "outputs/quickstart", here / "outputs" / name)
+    shutil.rmtree(here / "outputs/quickstart")
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    follow(page.replace("torch.Size([2, 192])", "torch.Size([2, 16])"))
 
 
 @pytest.mark.parametrize(

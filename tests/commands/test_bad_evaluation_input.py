@@ -3,6 +3,7 @@
 import pytest
 
 from predrec.commands import main as console
+from predrec.configuration.help_screens import SCREENS
 
 from . import planted
 
@@ -16,7 +17,7 @@ def refuse(tmp_path, data_dir, capsys):
 
     def run(name: str, *words: str, task: str | None = None) -> str:
         common = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path / "run"), "--num_threads", "1"]
-        assert console.main([name, *common, "--tasks", task or TASK[name], *words]) == 2
+        assert console.main([SCREENS[name].name, *common, "--tasks", task or TASK[name], *words]) == 2
         error = capsys.readouterr().err
         assert "Traceback" not in error and not (tmp_path / "run" / "results.json").exists()
         return error[error.index("error: ") :]
@@ -184,7 +185,7 @@ def test_weights_that_are_not_finite_are_reported(refuse, last_norm, name):
 def test_error_begins_a_line_of_its_own(last_norm, data_dir, tmp_path, capsys):
     """Not behind the progress bar of the encoding that it ends."""
     common = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path / "run"), "--num_threads", "1"]
-    assert console.main(["evaluate_sts", *common, "--models", f"tiny={last_norm(float('nan'), 0.0)}"]) == 2
+    assert console.main(["sts", *common, "--models", f"tiny={last_norm(float('nan'), 0.0)}"]) == 2
     assert any(line.startswith("error: ") for line in capsys.readouterr().err.splitlines())
 
 
