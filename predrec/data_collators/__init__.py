@@ -2,7 +2,8 @@
 
 from .collator import DataCollatorForPreTraining
 from .corpus import Corpus, load_corpus
-from .rows import DocumentRows, IsolatedRows, PackedRows, StreamedRows, TokenRows, tokenize_documents
+from .rows import DocumentRows, IsolatedRows, PackedRows, TokenRows, tokenize_documents
+from .streamed_rows import PlacedCollator, StreamedRows
 from .tokenizers import load_tokenizer, train_tokenizer
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "DocumentRows",
     "IsolatedRows",
     "PackedRows",
+    "PlacedCollator",
     "StreamedRows",
     "TokenRows",
     "load_corpus",

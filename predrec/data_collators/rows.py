@@ -1,22 +1,19 @@
 """Rows of token ids: documents packed without padding, or one document per row."""
 
 import hashlib
-import itertools
-from collections.abc import Iterator
 from functools import partial
 
 import datasets
 import numpy as np
 import torch
 from datasets import Dataset
-from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import UserError
 from .tokenizers import separator_id, start_id
 
 
-def _tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase, dtype: str) -> dict[str, list[np.ndarray]]:
+def tokenize_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase, dtype: str) -> dict[str, list[np.ndarray]]:
     """Tokenizes documents; each ends with the separator. Special tokens written out in a text are plain text."""
     encoded = tokenizer(
         texts,
@@ -43,7 +40,7 @@ def tokenize_documents(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, num
     """
     dtype = "uint16" if len(tokenizer) <= 2**16 else "int32"
     tokenized = dataset.map(
-        partial(_tokenize, tokenizer=tokenizer, dtype=dtype),
+        partial(tokenize_texts, tokenizer=tokenizer, dtype=dtype),
         batched=True,
         input_columns="text",
         remove_columns=dataset.column_names,
@@ -69,7 +66,7 @@ def _check_known(tokenized: Dataset, tokenizer: PreTrainedTokenizerBase) -> None
         )
 
 
-def _prefix(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+def row_prefix(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """Returns the token that begins a row, `(1,)`, or `(0,)` if the tokenizer has none."""
     start = start_id(tokenizer)
     return np.array([] if start is None else [start], dtype=np.int64)
@@ -132,7 +129,7 @@ class TokenRows(torch.utils.data.Dataset):
 
     def __init__(self, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int):
         self.stream, self.max_seq_length = TokenStream(tokenized), max_seq_length
-        self._prefix = _prefix(tokenizer)
+        self._prefix = row_prefix(tokenizer)
         self._content = max_seq_length - len(self._prefix)
         # Shared memory, so that worker processes that are already running see the new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -230,57 +227,3 @@ class DocumentRows(TokenRows):
         kept = self.stream.read(begin, min(end, begin + self._content))
         kept[-1] = self.stream.read(end - 1, end)[0]  # The separator ends a cut document, too.
         return kept
-
-
-class StreamedRows(IterableDataset):
-    """Rows made while reading, for corpora that are not to be copied to disk; after the last, it begins anew.
-
-    A row's number is its place in the pass, and the pass is its epoch. The loader may have one worker, not several:
-    the order of a stream is what makes a run repeatable. A resumed run reads again what it had read.
-
-    Args:
-        documents (`datasets.IterableDataset`): Documents in a column `text`.
-        tokenizer, max_seq_length: See [`TokenRows`].
-        packing (`bool`, defaults to `True`): Full rows, or one document per row.
-
-    Raises:
-        UserError: While iterating, if a whole pass gives no row.
-    """
-
-    def __init__(
-        self,
-        documents: datasets.IterableDataset,
-        tokenizer: PreTrainedTokenizerBase,
-        max_seq_length: int,
-        packing: bool = True,
-    ):
-        self.documents, self.tokenizer = documents, tokenizer
-        self.max_seq_length, self.packing = max_seq_length, packing
-
-    def _documents(self) -> Iterator[np.ndarray]:
-        for batch in self.documents.iter(batch_size=256):
-            texts = [text for text in batch["text"] if text and text.strip()]
-            yield from _tokenize(texts, self.tokenizer, "int64")["input_ids"] if texts else []
-
-    def _rows(self) -> Iterator[np.ndarray]:
-        prefix = _prefix(self.tokenizer)
-        content, pending = self.max_seq_length - len(prefix), np.array([], dtype=np.int64)
-        for document in self._documents():
-            if not self.packing:
-                yield np.concatenate([prefix, document[: min(content, len(document)) - 1], document[-1:]])
-                continue
-            pending = np.concatenate([pending, document])
-            full = len(pending) // content * content
-            for piece in pending[:full].reshape(-1, content):
-                yield np.concatenate([prefix, piece])
-            pending = pending[full:]
-
-    def __iter__(self) -> Iterator[dict]:
-        for epoch in itertools.count():
-            index = -1
-            for index, row in enumerate(self._rows()):
-                yield {"input_ids": row, "example_ids": index, "epoch": epoch}
-            if index < 0:
-                raise UserError(
-                    f"`streaming`: the corpus is empty, or holds less than one row of {self.max_seq_length} tokens."
-                )

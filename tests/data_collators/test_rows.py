@@ -2,7 +2,6 @@ import itertools
 import pickle
 
 import datasets
-import numpy as np
 import pytest
 from datasets import Dataset
 from hypothesis import given, settings
@@ -14,7 +13,6 @@ from predrec.data_collators import (
     DocumentRows,
     IsolatedRows,
     PackedRows,
-    StreamedRows,
     TokenRows,
     tokenize_documents,
 )
@@ -281,61 +279,3 @@ def test_document_rows_do_not_change_the_documents(tiny_tokenizer):
     tokenized = tokenize_documents(documents(), tiny_tokenizer)
     contents(DocumentRows(tokenized, tiny_tokenizer, 8))
     assert contents(DocumentRows(tokenized, tiny_tokenizer, 100)) == [[CLS, *ids] for ids in tokenized["input_ids"]]
-
-
-# Streamed rows
-
-
-def streamed(tiny_tokenizer, texts: list[str], length: int, packing: bool = True) -> StreamedRows:
-    return StreamedRows(documents(texts).to_iterable_dataset(), tiny_tokenizer, length, packing)
-
-
-@pytest.mark.parametrize("length", [16, 17, 40])
-@pytest.mark.parametrize(("packing", "kind"), [(True, PackedRows), (False, DocumentRows)])
-def test_streamed_rows_equal_rows_on_disk(tiny_tokenizer, tokenized, length, packing, kind):
-    rows = kind(tokenized, tiny_tokenizer, length)
-    first_pass = itertools.islice(streamed(tiny_tokenizer, TEXTS, length, packing), len(rows))
-    assert [row["input_ids"].tolist() for row in first_pass] == contents(rows)
-
-
-def test_streamed_rows_equal_rows_on_disk_across_reads(tiny_tokenizer):
-    # The stream is read 256 documents at a time.
-    texts = TEXTS * 40
-    rows = PackedRows(tokenize_documents(documents(texts), tiny_tokenizer), tiny_tokenizer, 50)
-    first_pass = itertools.islice(streamed(tiny_tokenizer, texts, 50), len(rows))
-    assert [row["input_ids"].tolist() for row in first_pass] == contents(rows)
-
-
-def test_streamed_rows_begin_anew(tiny_tokenizer, tokenized):
-    size = len(PackedRows(tokenized, tiny_tokenizer, 16))
-    rows = list(itertools.islice(streamed(tiny_tokenizer, TEXTS, 16), 2 * size + 1))
-    assert [(row["epoch"], row["example_ids"]) for row in rows] == [
-        *((0, index) for index in range(size)),
-        *((1, index) for index in range(size)),
-        (2, 0),
-    ]
-
-
-def test_streamed_rows_repeat_their_tokens(tiny_tokenizer, tokenized):
-    size = len(PackedRows(tokenized, tiny_tokenizer, 16))
-    rows = [row["input_ids"].tolist() for row in itertools.islice(streamed(tiny_tokenizer, TEXTS, 16), 2 * size)]
-    assert rows[:size] == rows[size:]
-
-
-def test_streamed_rows_leave_blank_documents_out(tiny_tokenizer):
-    texts = ["", "the cat", "  \n", None, "a dog", "\u200b"]
-    rows = itertools.islice(streamed(tiny_tokenizer, texts, 16, packing=False), 3)
-    assert [len(row["input_ids"]) for row in rows] == [4, 4, 4]
-
-
-@pytest.mark.parametrize("texts", [[" ", ""], ["the cat"]])
-def test_streamed_rows_refuse_a_stream_without_a_row(tiny_tokenizer, texts):
-    with pytest.raises(UserError, match="`streaming`: the corpus is empty, or holds less than one row of 16 tokens"):
-        next(iter(streamed(tiny_tokenizer, texts, 16)))
-
-
-def test_streamed_rows_get_the_masks_of_rows_on_disk(tiny_tokenizer, tokenized):
-    collator = DataCollatorForPreTraining(tiny_tokenizer)
-    on_disk = collator([PackedRows(tokenized, tiny_tokenizer, 16)[index] for index in range(4)])
-    from_stream = collator(list(itertools.islice(streamed(tiny_tokenizer, TEXTS, 16), 4)))
-    assert np.array_equal(on_disk["labels"], from_stream["labels"])
