@@ -57,6 +57,13 @@ def add_predictor_tokens(
     return ids
 
 
+def predictor_ids_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Returns the ids of the predictor tokens that a tokenizer knows, in reading order; empty when it has none."""
+    vocabulary = tokenizer.get_vocab()
+    names = [NAME.format(number) for number in range(MAX_PREDICTOR_TOKENS, 0, -1)]
+    return tuple(vocabulary[name] for name in names if name in vocabulary)
+
+
 def strip_predictor_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Gives a model its vocabulary without predictor tokens, in place; returns the tokenizer without them.
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..errors import UserError
+
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The published choice: all projections of Llama-like layers."""
 
@@ -32,8 +34,10 @@ def with_lora(
     Returns:
         `PeftModel`, with float32 adapters.
     """
-    from peft import LoraConfig, get_peft_model
-
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise UserError(f"`use_lora` needs the optional library: pip install 'predrec[peft]' ({error}).") from error
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     targets = [name for name in target_modules if name in names] or "all-linear"
     config = LoraConfig(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from predrec.modeling.adapters import with_lora
+from predrec.trainers.adapters import with_lora
 from predrec.modeling.predictor_tokens import add_predictor_tokens
 
 from .. import causal
