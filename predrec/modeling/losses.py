@@ -3,6 +3,10 @@
 Every JEPA loss takes `predicted` and `target` of shape `(num_targets, hidden_size)` and `mask` of shape
 `(num_targets,)`: rows where the mask is `False` are padding and change nothing. Shapes stay static, so the losses
 compile and never wait for the device.
+
+Means over rows are those of this process: processes with different numbers of rows weigh them. A loss of
+[`BATCH_LOSSES`] compares rows with one another; with `over_processes` it does so for those of all processes, and then
+all of them must call it.
 """
 
 from collections.abc import Callable
@@ -12,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .gathering import SpreadRows, process_count, process_index, total
+
 MAX_CONTRASTED = 2048
-"""Most rows that `infonce_loss` and `sigreg_statistic` look at; their cost grows faster than the number of rows."""
+"""Most rows, over all processes, that `infonce_loss` contrasts with and `sigreg_statistic` looks at."""
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -98,16 +104,31 @@ def smooth_l1_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return masked_mean(F.smooth_l1_loss(predicted, target, reduction="none").mean(-1), mask)
 
 
-def _standardised(values: Tensor, mask: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
-    """Returns `values` centred over masked rows (0 elsewhere) and the per-feature variance, `(hidden_size,)`."""
-    weights = mask[:, None].to(values.dtype)
-    count = weights.sum().clamp(min=2)
-    centred = (values - (values * weights).sum(0) / count) * weights
-    return centred, centred.pow(2).sum(0) / (count - 1) + eps
+def _moments(
+    left: Tensor, right: Tensor, mask: Tensor, over_processes: bool, eps: float = 1e-5
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the variances of the features of both, each `(hidden_size,)`, and their covariances, left by right."""
+
+    def summed(values: Tensor) -> Tensor:
+        return total(values) if over_processes else values
+
+    weights, width = mask[:, None].to(left.dtype), left.shape[-1]
+    sums = summed(torch.cat([(left * weights).sum(0), (right * weights).sum(0), weights.sum(0)]))
+    count = sums[-1].clamp(min=2)
+    left, right = (left - sums[:width] / count) * weights, (right - sums[width:-1] / count) * weights
+    # Centred before they are multiplied: differences of large squares would lose the variance to rounding.
+    squares = torch.stack([left.pow(2).sum(0), right.pow(2).sum(0)])
+    products = summed(torch.cat([squares, left.T @ right])) / (count - 1)
+    return products[0] + eps, products[1] + eps, products[2:]
 
 
 def vicreg_loss(
-    predicted: Tensor, target: Tensor, mask: Tensor, std_weight: float = 1.0, cov_weight: float = 0.04
+    predicted: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    std_weight: float = 1.0,
+    cov_weight: float = 0.04,
+    over_processes: bool = False,
 ) -> Tensor:
     """Invariance + variance hinge + covariance, the last two on the predictions, where the gradient is.
 
@@ -118,67 +139,73 @@ def vicreg_loss(
         mask (`torch.BoolTensor` of shape `(num_targets,)`): `False` at padding.
         std_weight (`float`, defaults to 1.0): Weight of the hinge on each feature's standard deviation, at 1.
         cov_weight (`float`, defaults to 0.04): Weight of the squared covariances of different features.
+        over_processes (`bool`): See the module.
 
     Reference:
         Bardes et al., 2022, https://arxiv.org/abs/2105.04906
     """
-    centred, variance = _standardised(predicted, mask)
+    variance, _, covariance = _moments(predicted, predicted, mask, over_processes)
     hinge = F.relu(1 - variance.sqrt()).mean()
-    covariance = centred.T @ centred / (mask.sum() - 1).clamp(min=1)
     off_diagonal = covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()
     return mse_loss(predicted, target, mask) + std_weight * hinge + cov_weight * off_diagonal / predicted.shape[-1]
 
 
-def barlow_twins_loss(predicted: Tensor, target: Tensor, mask: Tensor, redundancy_weight: float = 0.005) -> Tensor:
+def barlow_twins_loss(
+    predicted: Tensor, target: Tensor, mask: Tensor, redundancy_weight: float = 0.005, over_processes: bool = False
+) -> Tensor:
     """Distance of the cross-correlation of predictions and targets from the identity, per feature.
 
     Args:
         predicted, target (`torch.FloatTensor` of shape `(num_targets, hidden_size)`): Latents.
         mask (`torch.BoolTensor` of shape `(num_targets,)`): `False` at padding.
         redundancy_weight (`float`, defaults to 0.005): Weight of the correlations of different features.
+        over_processes (`bool`): See the module.
 
     Reference:
         Zbontar et al., 2021, https://arxiv.org/abs/2103.03230 (there summed over features, not averaged).
     """
-    (left, left_variance), (right, right_variance) = _standardised(predicted, mask), _standardised(target, mask)
-    correlation = (left / left_variance.sqrt()).T @ (right / right_variance.sqrt()) / (mask.sum() - 1).clamp(min=1)
+    left, right, covariance = _moments(predicted, target, mask, over_processes)
+    correlation = covariance / (left.sqrt()[:, None] * right.sqrt())
     diagonal = correlation.diagonal()
     off_diagonal = correlation.pow(2).sum() - diagonal.pow(2).sum()
     return ((1 - diagonal).pow(2).sum() + redundancy_weight * off_diagonal) / predicted.shape[-1]
 
 
-def _spread(num_rows: int, device: torch.device) -> Tensor:
-    """Returns at most `MAX_CONTRASTED` row numbers, evenly spread over `num_rows`."""
-    kept = min(num_rows, MAX_CONTRASTED)
-    return torch.arange(kept, device=device) * num_rows // kept
-
-
 def infonce_loss(
-    predicted: Tensor, target: Tensor, mask: Tensor, token_ids: Tensor, temperature: float = 0.1
+    predicted: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    token_ids: Tensor,
+    temperature: float = 0.1,
+    over_processes: bool = False,
 ) -> Tensor:
     """Cross-entropy, in nats, of finding each prediction's own target among the batch's targets by cosine.
 
-    Rows of one token (target blocks may overlap) are never each other's negatives. At most `MAX_CONTRASTED` rows,
-    evenly spread, take part.
+    Targets of one token (target blocks may overlap) are never each other's negatives. At most `MAX_CONTRASTED`
+    targets, evenly spread, are negatives.
 
     Args:
         predicted, target, mask: See the module.
         token_ids (`torch.LongTensor` of shape `(num_targets,)`): Number of the token in the batch that a row is for.
         temperature (`float`): Divides the cosines.
+        over_processes (`bool`): See the module.
 
     Reference:
         van den Oord et al., 2018, https://arxiv.org/abs/1807.03748
     """
-    rows = _spread(len(predicted), predicted.device)
-    predicted, target, mask, token_ids = predicted[rows], target[rows], mask[rows], token_ids[rows]
-    scores = F.normalize(predicted, dim=-1) @ F.normalize(target, dim=-1).T / temperature
-    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
-    allowed = mask[None, :] & token_ids[:, None].ne(token_ids[None, :]) | itself
-    log_probabilities = scores.masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
-    return masked_mean(-log_probabilities.diagonal(), mask)
+    if over_processes:  # Each process numbers its own tokens.
+        token_ids = token_ids * process_count() + process_index()
+    predicted, target = F.normalize(predicted, dim=-1), F.normalize(target, dim=-1)
+    spread = SpreadRows(mask, MAX_CONTRASTED, over_processes)
+    others, other_ids = spread.gather(target), spread.gather(token_ids)
+    exists = torch.arange(len(others), device=mask.device) < spread.count
+    negatives = predicted @ others.T / temperature
+    negatives = negatives.masked_fill(~exists | token_ids[:, None].eq(other_ids), -torch.inf)
+    own = (predicted * target).sum(-1, keepdim=True) / temperature
+    return masked_mean(-torch.cat([own, negatives], dim=1).log_softmax(dim=1)[:, 0], mask)
 
 
-def sigreg_statistic(states: Tensor, mask: Tensor, directions: Tensor) -> Tensor:
+def sigreg_statistic(states: Tensor, mask: Tensor, directions: Tensor, over_processes: bool = False) -> Tensor:
     """Epps-Pulley distance of random one-dimensional projections from a standard normal, averaged over directions.
 
     The distance is the integral over t of `|phi(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2)`, with phi the empirical
@@ -188,26 +215,34 @@ def sigreg_statistic(states: Tensor, mask: Tensor, directions: Tensor) -> Tensor
     Args:
         states (`torch.FloatTensor` of shape `(num_states, hidden_size)`): Embeddings.
         mask (`torch.BoolTensor` of shape `(num_states,)`): Rows to use.
-        directions (`torch.FloatTensor` of shape `(hidden_size, num_directions)`): Any non-zero columns.
+        directions (`torch.FloatTensor` of shape `(hidden_size, num_directions)`): Any non-zero columns. With
+            `over_processes`, those of process 0 are used everywhere.
+        over_processes (`bool`): See the module.
 
     Reference:
         Balestriero and LeCun, 2025, https://arxiv.org/abs/2511.08544
     """
-    rows = _spread(len(states), states.device)
-    projections = states[rows] @ F.normalize(directions, dim=0)
+    if over_processes:
+        directions = total(directions if process_index() == 0 else torch.zeros_like(directions))
+    spread = SpreadRows(mask, MAX_CONTRASTED, over_processes)
+    projections = states[spread.places] @ F.normalize(directions, dim=0)
     points = torch.linspace(0, 5, 17, device=states.device, dtype=projections.dtype)
     angles = projections[:, :, None] * points
-    weights = mask[rows, None, None].to(projections.dtype)
-    count = weights.sum().clamp(min=1)
-    real = (angles.cos() * weights).sum(0) / count
-    imaginary = (angles.sin() * weights).sum(0) / count
+    weights = spread.chosen[:, None, None].to(projections.dtype)
+    sums = torch.stack([(angles.cos() * weights).sum(0), (angles.sin() * weights).sum(0)])
+    real, imaginary = (total(sums) if over_processes else sums) / spread.count.clamp(min=1)
     normal = torch.exp(-points.pow(2) / 2)
     distance = ((real - normal).pow(2) + imaginary.pow(2)) * normal
     return 2 * torch.trapezoid(distance, points, dim=-1).mean()
 
 
 def sigreg_loss(
-    predicted: Tensor, target: Tensor, mask: Tensor, directions: Tensor, regularizer_weight: float = 1.0
+    predicted: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    directions: Tensor,
+    regularizer_weight: float = 1.0,
+    over_processes: bool = False,
 ) -> Tensor:
     """Mean squared error plus [`sigreg_statistic`] of the targets; the gradient reaches predictions and targets.
 
@@ -219,11 +254,13 @@ def sigreg_loss(
         mask (`torch.BoolTensor` of shape `(num_targets,)`): `False` at padding.
         directions (`torch.FloatTensor` of shape `(hidden_size, num_directions)`): Projections of the statistic.
         regularizer_weight (`float`, defaults to 1.0): Weight of the statistic.
+        over_processes (`bool`): See the module.
 
     Reference:
         Balestriero and LeCun, 2025, https://arxiv.org/abs/2511.08544 (LeJEPA)
     """
-    return mse_loss(predicted, target, mask) + regularizer_weight * sigreg_statistic(target, mask, directions)
+    statistic = sigreg_statistic(target, mask, directions, over_processes)
+    return mse_loss(predicted, target, mask) + regularizer_weight * statistic
 
 
 JEPA_LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -235,3 +272,6 @@ JEPA_LOSSES: dict[str, Callable[..., Tensor]] = {
     "infonce": infonce_loss,
     "sigreg": sigreg_loss,
 }
+
+BATCH_LOSSES = ("vicreg", "barlow_twins", "infonce", "sigreg")
+"""Losses that compare rows with one another, and can do so over all processes."""

@@ -23,8 +23,9 @@ from .encoders import (
     takes_segments,
     token_logits,
 )
+from .gathering import process_count, total
 from .layout import Layout
-from .losses import JEPA_LOSSES, masked_lm_loss
+from .losses import BATCH_LOSSES, JEPA_LOSSES, masked_lm_loss
 from .predictor import PredRecPredictor
 
 SIGREG_DIRECTIONS = 256
@@ -291,13 +292,16 @@ class PredRecForPreTraining(PreTrainedModel):
 
     def _update_center(self, latents: Tensor, mask: Tensor):
         weights = mask.flatten()[:, None].to(latents.dtype)
-        mean = (latents.detach().flatten(0, -2) * weights).sum(0) / weights.sum().clamp(min=1)
+        sums = total(torch.cat([(latents.detach().flatten(0, -2) * weights).sum(0), weights.sum(0)]))
+        # A batch without targets, or with targets that are no numbers, says nothing about their mean.
+        usable = sums.isfinite().all() & (sums[-1] > 0)
+        mean = torch.where(usable, sums[:-1] / sums[-1].clamp(min=1), self.target_center)
         # A plain average at first, so that the zero it starts from is forgotten at once.
-        self.num_centered += 1
-        self.target_center.lerp_(mean, torch.clamp(1 / self.num_centered, min=1 - self.config.center_decay))
+        self.num_centered += usable
+        self.target_center.lerp_(mean, torch.clamp(1 / self.num_centered, min=1 - self.config.center_decay, max=1))
 
     def jepa_loss(self, predicted: Tensor, target: Tensor, mask: Tensor, token_ids: Tensor) -> Tensor:
-        """Applies the chosen JEPA loss in float32.
+        """Applies the chosen JEPA loss in float32; in training, one that compares rows does so over all processes.
 
         Args:
             predicted, target (`torch.FloatTensor` of shape `(..., hidden_size)`): Latents.
@@ -308,6 +312,9 @@ class PredRecForPreTraining(PreTrainedModel):
             options = {"token_ids": token_ids.flatten(), "temperature": self.config.jepa_temperature}
         elif self.config.jepa_loss == "sigreg":
             options = {"directions": torch.randn(target.shape[-1], SIGREG_DIRECTIONS, device=target.device)}
+        if self.config.jepa_loss in BATCH_LOSSES:
+            # In evaluation, processes may have different numbers of batches: they must not wait for one another.
+            options["over_processes"] = self.training
         # The statistics of some losses are differences of large numbers: float32 even under autocast.
         with torch.autocast(predicted.device.type, enabled=False):
             return loss(predicted.float().flatten(0, -2), target.float().flatten(0, -2), mask.flatten(), **options)
@@ -410,8 +417,8 @@ class PredRecForPreTraining(PreTrainedModel):
             layout ([`Layout`], *optional*): Where the padding is, so that nothing is computed on it; only for a model
                 that [`takes_layout`].
             labels_in_update, targets_in_update (`torch.Tensor` of shape `()`, *optional*):
-                Tokens of the whole optimizer update, when this batch is a part of it: the losses of the parts then
-                add up to the loss of the whole.
+                Tokens of the whole optimizer update over all processes, when this batch is a part of it: the losses of
+                the parts then add up, and average over processes, to the loss of the whole.
             example_ids (`(batch_size,)`, *optional*): Numbers of the examples; carried for error reports only.
             skip_jepa (`bool`): Leave the JEPA branch out of this update, as `jepa_dropout` asks for.
 
@@ -488,5 +495,8 @@ class PredRecForPreTraining(PreTrainedModel):
 
 
 def _share(count: Tensor, total: Tensor | None) -> Tensor:
-    """Returns which part of the whole update's tokens a batch holds; 1 when it is the whole update."""
-    return torch.ones_like(count) if total is None else count / total.clamp(min=1)
+    """Returns which part of a process's share of the whole update's tokens a batch holds; 1 when it is the update.
+
+    Data-parallel training averages gradients over processes, so that each counts for more.
+    """
+    return torch.ones_like(count) if total is None else count * process_count() / total.clamp(min=1)

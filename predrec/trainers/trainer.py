@@ -16,14 +16,17 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
-from ..data_collators import DataCollatorForPreTraining
+from ..data_collators import DataCollatorForPreTraining, PlacedCollator, StreamedRows
 from ..modeling import PredRecForPreTraining
 from .checkpoints import DATA_FILE, METRICS_FILE, committed_checkpoint, rotate
 from .collapse import MIN_MONITORED, CollapseMonitorCallback
 from .ema import EMACallback, ScheduleCallback, ema_decay_at
+from .epoch_ends import EpochEndCallback
 from .export import export_encoder
 from .metrics import FiniteGuard, MetricSums
 from .model_card import write_model_card
+from .speed import SpeedLog
+from .streaming import StreamEpochCallback, gone_on, save_place, take_place
 from .training_args import PredRecTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -31,14 +34,6 @@ logger = logging.get_logger(__name__)
 
 class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite."""
-
-
-class EvaluateAtEndCallback(TrainerCallback):
-    """Evaluates after the last update, too, so that every run ends with its held-out losses."""
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step >= state.max_steps and args.eval_strategy == "steps":
-            control.should_evaluate = True
 
 
 class PredRecTrainer(Trainer):
@@ -87,9 +82,13 @@ class PredRecTrainer(Trainer):
         self._micro_batches = 1
         self._clock = time.perf_counter()
         self._idle = 0.0
-        callbacks: list[TrainerCallback] = [ScheduleCallback(), EvaluateAtEndCallback()]
+        self._speed = SpeedLog("train"), SpeedLog("eval")
+        self._place = None
+        callbacks: list[TrainerCallback] = [ScheduleCallback(), EpochEndCallback()]
         if model.config.has_target_encoder:
             callbacks.append(EMACallback())
+        if isinstance(self.train_dataset, StreamedRows):
+            callbacks.insert(0, StreamEpochCallback())
         if self.eval_dataset is not None and len(self.eval_dataset) >= MIN_MONITORED:
             callbacks.append(CollapseMonitorCallback(self))
         elif self.eval_dataset is not None:
@@ -115,14 +114,35 @@ class PredRecTrainer(Trainer):
 
     # Training
 
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of a stream carry their place in it."""
+        kept = self.data_collator
+        if isinstance(self.train_dataset, StreamedRows):
+            self.data_collator = PlacedCollator(kept)
+        try:
+            return self._draws_for_itself(super().get_train_dataloader())
+        finally:
+            self.data_collator = kept
+
+    def _draws_for_itself(self, loader: DataLoader) -> DataLoader:
+        """Gives a loader its own generator: beginning to read, with or without workers, changes no other draw."""
+        inner = getattr(loader, "base_dataloader", loader)
+        inner.generator = torch.Generator().manual_seed(self.args.seed)
+        return loader
+
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Fetches the batches of one update and counts its tokens, over all processes."""
+        if self.state.global_step >= self.state.max_steps:
+            # Resumed after its last update, as when the export had failed: the stock loop would train one more.
+            self.control.should_training_stop = True
+            return [], None
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._place = take_place(samples)
+        self._speed[0].add(self.get_total_train_batch_size(self.args))
         self._micro_batches, self._update_counts = max(1, len(samples)), None
         if samples and (len(samples) > 1 or self.args.world_size > 1):
             counts = sum(torch.stack(self.model.count_tokens(batch)) for batch in samples).to(device)
-            # Data-parallel training averages gradients over processes, so each divides by its share of the total.
-            counts = self.accelerator.reduce(counts, reduction="sum") / self.args.world_size
+            counts = self.accelerator.reduce(counts, reduction="sum")
             self._update_counts = (counts[0], counts[1])
         return samples, None
 
@@ -174,6 +194,8 @@ class PredRecTrainer(Trainer):
             logs["tokens_per_second"] = round(tokens / max(1e-9, now - self._clock - self._idle), 1)
             self._clock, self._idle = now, 0.0
             self.train_sums.reset()
+        for speed in self._speed:
+            speed.correct(logs)
         super().log(logs, start_time)
 
     def _schedule_values(self) -> dict[str, float]:
@@ -198,9 +220,11 @@ class PredRecTrainer(Trainer):
         finally:
             self._idle += time.perf_counter() - start
 
-    def train(self, *args, **kwargs):
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
         self._clock, self._idle = time.perf_counter(), 0.0
-        return super().train(*args, **kwargs)
+        self._speed = SpeedLog("train"), self._speed[1]
+        with gone_on(self.train_dataset, self.args, resume_from_checkpoint):
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     # Evaluation
 
@@ -213,7 +237,7 @@ class PredRecTrainer(Trainer):
             False,
         )
         try:
-            return super().get_eval_dataloader(eval_dataset)
+            return self._draws_for_itself(super().get_eval_dataloader(eval_dataset))
         finally:
             self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = kept
 
@@ -229,12 +253,14 @@ class PredRecTrainer(Trainer):
         model = self._wrap_model(self.model, training=False)
         model.eval()
         sums, examples, start = MetricSums(self.args.device), 0, time.perf_counter()
+        self._speed = self._speed[0], SpeedLog(metric_key_prefix)
         for inputs in dataloader:
             inputs = self._prepare_inputs(inputs)
             with torch.no_grad(), self.accelerator.autocast():
                 output = self.model(**inputs)
             sums.add(output, _count_tokens(inputs), steps=1)
             examples += len(inputs["input_ids"])
+            self._speed[1].add(len(inputs["input_ids"]))
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         totals = self.accelerator.reduce(sums.values, reduction="sum")
         means = MetricSums.means(totals)
@@ -269,6 +295,7 @@ class PredRecTrainer(Trainer):
                     if isinstance(part, ExportableState):
                         self.state.stateful_callbacks[type(part).__name__] = part.state()
                 self.state.save_to_json(str(staging / "trainer_state.json"))
+                save_place(staging, self._place, self.args)
                 if self.data_fingerprint is not None:
                     (staging / DATA_FILE).write_text(self.data_fingerprint, encoding="utf-8")
                 if self.recipe is not None:
@@ -281,7 +308,8 @@ class PredRecTrainer(Trainer):
         is_new_best = super()._determine_best_metric(metrics, trial)
         if is_new_best and self.args.save_strategy != "no":
             self.control.should_save = True
-        return is_new_best
+        # A strategy that saves the best alone would take back what an interruption has asked for.
+        return is_new_best or self.control.should_save
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model=model)

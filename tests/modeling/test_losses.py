@@ -199,12 +199,28 @@ def test_infonce_loss_of_one_token_only_is_zero(rows):
     assert infonce_loss(*rows, token_ids=same) == 0
 
 
-def test_infonce_loss_looks_at_evenly_spread_rows(rows, monkeypatch):
+def test_infonce_loss_contrasts_with_evenly_spread_targets(rows, monkeypatch):
+    """Of the seven targets, numbers 0, 2 and 4 are negatives; every prediction is scored."""
     predicted, target, mask = rows
     monkeypatch.setattr(losses, "MAX_CONTRASTED", 3)
-    chosen = [0, 3, 6]
-    expected = infonce_loss(predicted[chosen], target[chosen], mask[chosen], token_ids=torch.arange(3))
-    assert infonce_loss(*rows, token_ids=torch.arange(NUM_ROWS)) == expected
+    predicted, target = kept(predicted, mask), kept(target, mask)
+    expected = mean(
+        naive_infonce([row], [target[i], *(target[j] for j in (0, 2, 4) if j != i)], range(len(target)), 0.1)
+        for i, row in enumerate(predicted)
+    )
+    torch.testing.assert_close(infonce_loss(*rows, token_ids=torch.arange(NUM_ROWS)).item(), expected, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["infonce", "sigreg"])
+def test_padding_does_not_change_which_rows_are_chosen(rows, name, monkeypatch):
+    monkeypatch.setattr(losses, "MAX_CONTRASTED", 3)
+    predicted, target, mask = rows
+    options = options_for(name)
+    padded = JEPA_LOSSES[name](predicted, target, mask, **options)
+    if name == "infonce":
+        options = {"token_ids": options["token_ids"][mask]}
+    alone = JEPA_LOSSES[name](predicted[mask], target[mask], torch.ones(7, dtype=torch.bool), **options)
+    torch.testing.assert_close(padded, alone, **EXACT)
 
 
 def test_sigreg_statistic_equals_naive_twin(rows):

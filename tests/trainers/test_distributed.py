@@ -1,16 +1,13 @@
 """Two processes train what one process trains."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests import training
+from tests.processes import in_two_processes
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = {"max_steps": 5, "lr_scheduler_type": "constant", "eval_strategy": "steps", "eval_steps": 5}
 
 SCRIPT = """
@@ -19,7 +16,7 @@ torch.set_num_threads(1)
 from tests import training
 from tests.trainers.test_distributed import OPTIONS
 options = OPTIONS | json.loads(sys.argv[2])
-trainer = training.trainer(sys.argv[1], per_device_train_batch_size=4, **options)
+trainer = training.trainer(sys.argv[1] + "/run", per_device_train_batch_size=4, **options)
 assert trainer.args.world_size == 2
 trainer.train()
 if trainer.args.process_index == 0:
@@ -31,18 +28,8 @@ trainer.accelerator.end_training()
 
 def two_processes(output_dir: Path, **options) -> list[dict]:
     """The log of a run under torchrun with two gloo processes."""
-    script = output_dir / "script.py"
-    script.write_text(SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result = subprocess.run(
-        [*launcher, str(script), str(output_dir / "run"), json.dumps(options)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(next(line for line in result.stdout.splitlines() if line.startswith("LOG "))[4:])
+    printed = in_two_processes(SCRIPT, output_dir / "both", json.dumps(options))
+    return json.loads(next(line for line in printed.splitlines() if line.startswith("LOG "))[4:])
 
 
 @pytest.mark.slow

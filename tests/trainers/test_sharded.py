@@ -1,10 +1,5 @@
 """Sharded by FSDP2 over two processes, a model trains as a whole one does, target encoder and export included."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoModelForMaskedLM
@@ -12,8 +7,8 @@ from transformers import AutoModelForMaskedLM
 from predrec.trainers import PredRecTrainingArguments
 
 from ..modeling.tiny import UNPADDED_ROWS, block_batch, drift, pretraining_model
+from ..processes import in_two_processes
 
-ROOT = Path(__file__).parents[2]
 STEPS, DECAY = 3, 0.9
 
 SCRIPT = """
@@ -67,16 +62,7 @@ def batch_of(step, rank):
 def sharded(request, tmp_path_factory):
     """The model type, the folder with what two processes made, and a whole model that saw the same batches."""
     folder = tmp_path_factory.mktemp("sharded")
-    (folder / "script.py").write_text(SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result = subprocess.run(
-        [*launcher, str(folder / "script.py"), str(folder), request.param],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    in_two_processes(SCRIPT, folder, request.param)
     whole = fresh_model(request.param)
     optimizer = fresh_optimizer(whole)
     for step in range(STEPS):

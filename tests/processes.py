@@ -1,0 +1,31 @@
+"""Starts the same code in several processes that talk through gloo."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def in_two_processes(code: str, folder: Path, *arguments: str, **environment: str) -> str:
+    """Runs the code under torchrun with two processes on one thread each; returns what they print.
+
+    Args:
+        code (`str`): A script. It finds the folder in `sys.argv[1]`.
+        folder (`Path`): Where it is written to, and its results go.
+        arguments (`str`): What else it finds in `sys.argv`.
+        environment (`str`): Variables to set.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "script.py").write_text(code, encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    result = subprocess.run(
+        [*launcher, str(folder / "script.py"), str(folder), *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
