@@ -1,5 +1,6 @@
 """What all tests share: no network, one thread, one tiny tokenizer, tiny encoders."""
 
+import gc
 import os
 import string
 import tempfile
@@ -57,3 +58,12 @@ def tiny_encoder(tiny_tokenizer) -> Callable[..., Path]:
         return Path(path)
 
     return write
+
+
+def pytest_collection_finish():
+    """Leaves what is imported by now out of garbage collection: every Trainer collects, half a second each time."""
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()  # Extension modules count what nobody has collected, and complain.

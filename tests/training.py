@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from predrec.data_collators import DataCollatorForPreTraining, DocumentRows, PackedRows, tokenize_documents
+from predrec.data_collators import (
+    DataCollatorForPreTraining,
+    DocumentRows,
+    IsolatedRows,
+    PackedRows,
+    StreamedRows,
+    tokenize_documents,
+)
 from predrec.data_collators.tokenizers import train_tokenizer
 from predrec.modeling import PredRecConfig, PredRecForPreTraining, PredRecPreTrainingConfig
 from predrec.trainers import PredRecTrainer, PredRecTrainingArguments
@@ -36,6 +43,15 @@ def _tokenized(first: int, last: int) -> Dataset:
 
 def rows(first: int, last: int, packing: bool = True):
     return (PackedRows if packing else DocumentRows)(_tokenized(first, last), tokenizer(), LENGTH)
+
+
+def train_rows(kind: str):
+    """The rows that are trained on: packed, documents, isolated, or streamed with or without packing."""
+    if kind.startswith("streamed"):
+        documents = Dataset.from_dict({"text": list(corpus()[:100])}).to_iterable_dataset(num_shards=4)
+        return StreamedRows(documents, tokenizer(), LENGTH, packing=kind == "streamed")
+    kinds = {"packed": PackedRows, "documents": DocumentRows, "isolated": IsolatedRows}
+    return kinds[kind](_tokenized(0, 100), tokenizer(), LENGTH)
 
 
 def encoder_config(**overrides) -> PredRecConfig:
@@ -75,8 +91,11 @@ def training_arguments(output_dir: Path | str, **overrides) -> PredRecTrainingAr
     return PredRecTrainingArguments(output_dir=str(output_dir), **{**defaults, **overrides})
 
 
-def trainer(output_dir: Path | str, objective: str = "hybrid", packing: bool = True, **overrides) -> PredRecTrainer:
+def trainer(
+    output_dir: Path | str, objective: str = "hybrid", packing: bool = True, kind: str | None = None, **overrides
+) -> PredRecTrainer:
     """A trainer over the tiny corpus. Overrides that no training argument has go to the model's configuration."""
+    kind = kind or ("packed" if packing else "documents")
     known = PredRecTrainingArguments.__dataclass_fields__
     arguments = training_arguments(output_dir, **{k: v for k, v in overrides.items() if k in known})
     from transformers import set_seed
@@ -88,7 +107,7 @@ def trainer(output_dir: Path | str, objective: str = "hybrid", packing: bool = T
         model=model(objective, **options),
         args=arguments,
         data_collator=collator(objective, label_view=view),
-        train_dataset=rows(0, 100, packing),
+        train_dataset=train_rows(kind),
         eval_dataset=rows(100, 120, packing),
         processing_class=tokenizer(),
         callbacks=overrides.get("callbacks"),

@@ -1,13 +1,18 @@
 """A run that stopped and went on equals one that never stopped, to the bit."""
 
+import itertools
 import json
 import shutil
+from functools import cache
+from hashlib import sha256
 
 import pytest
 import torch
 from transformers import TrainerCallback
 
+from predrec.trainers import PredRecTrainer
 from predrec.trainers.checkpoints import checkpoints_in
+from predrec.trainers.streaming import STREAM_FILE
 from tests import training
 
 TIMES = {
@@ -47,63 +52,186 @@ def stop_workers(trainer):
         iterator._shutdown_workers()
 
 
-def compare(tmp_path, stop, **overrides):
-    options = {"save_strategy": "steps", "save_steps": 1000, "max_steps": 40, "logging_steps": 3} | overrides
-    whole = training.trainer(tmp_path / "whole", **options)
-    whole.train()
-    first = training.trainer(tmp_path / "parts", callbacks=[StopAfter(stop)], **options)
-    first.train()
-    second = training.trainer(tmp_path / "parts", **options)
-    second.train(resume_from_checkpoint=str(tmp_path / "parts" / f"checkpoint-{stop}"))
-    for (name, expected), (other, value) in zip(
-        whole.model.state_dict().items(), second.model.state_dict().items(), strict=True
-    ):
-        assert name == other
-        assert torch.equal(expected, value), name
-    assert lines(second) == lines(whole)
-    for trainer in (whole, first, second):
-        stop_workers(trainer)
+def digest(batch) -> str:
+    """Of all tensors of a batch: tokens, labels, both mask sets, the numbers of the rows."""
+    tensors = sorted((name, value) for name, value in batch.items() if name != "layout")
+    return sha256(b"".join(name.encode() + value.numpy().tobytes() for name, value in tensors)).hexdigest()
 
 
-# 100 documents give 97 packed rows or so: 13 steps an epoch. Step 5 is in epoch 0, 20 in epoch 1, 26 at a boundary.
-@pytest.mark.parametrize(
-    ("stop", "workers", "persistent", "options"),
-    [
-        (5, 0, False, {}),
-        (20, 0, False, {}),
-        (20, 2, False, {}),
-        (20, 2, True, {}),
-        (7, 0, False, {"packing": False}),
-        (7, 0, False, {"objective": "mlm"}),
-        (9, 0, False, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}),
-        (8, 0, False, {"jepa_loss": "sigreg"}),
-        (8, 0, False, {"center_targets": True, "loss_weighting": "schedule", "loss_lambda_end": 0.1}),
-        (10, 0, False, {"eval_strategy": "steps", "eval_steps": 4, "save_steps": 4}),
-    ],
-    ids=str,
-)
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path, stop, workers, persistent, options):
-    compare(
-        tmp_path,
-        stop,
-        dataloader_num_workers=workers,
-        dataloader_persistent_workers=persistent,
-        **options,
+def trained(folder, resume=None, **options):
+    """Runs a trainer to its end, or to where a callback stops it, and returns it with digests of its batches."""
+    trainer, digests, compute_loss = training.trainer(folder, **options), [], PredRecTrainer.compute_loss
+
+    def watched(model, inputs, *args, **kwargs):
+        digests.append(digest(inputs))
+        return compute_loss(trainer, model, inputs, *args, **kwargs)
+
+    trainer.compute_loss = watched
+    trainer.train(resume_from_checkpoint=resume)
+    stop_workers(trainer)
+    return trainer, digests
+
+
+def in_parts(folder, stops, **options):
+    """The same, stopped after each of these steps and resumed by a trainer that knows nothing but the checkpoint."""
+    digests, resume = [], None
+    for stop in (*stops, None):
+        callbacks = [] if stop is None else [StopAfter(stop)]
+        trainer, more = trained(folder, resume, callbacks=callbacks, **options)
+        digests += more
+        resume = str(folder / f"checkpoint-{stop}")
+    return trainer, digests
+
+
+def watch_rows(collator, numbers):
+    """A collator that also notes the number of every row of a stream."""
+
+    def watched(features):
+        numbers.extend(feature["number"] for feature in features)
+        return collator(features)
+
+    return watched
+
+
+def flat(value, name=""):
+    """Every leaf of nested dictionaries and lists, with its path."""
+    if isinstance(value, dict | list | tuple):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from flat(part, f"{name}/{key}")
+    else:
+        yield name, value
+
+
+def states(trainer):
+    """All that a run ends with, by name."""
+    return dict(
+        flat(
+            {
+                "weights": trainer.model.state_dict(),
+                "optimizer": trainer.optimizer.state_dict(),
+                "schedule": trainer.lr_scheduler.state_dict(),
+                "random": torch.random.get_rng_state(),
+                "log": lines(trainer),
+                "best": (trainer.state.best_metric, trainer.state.best_global_step),
+                "epoch": trainer.state.epoch,
+            }
+        )
     )
 
 
-def test_resume_at_an_epoch_boundary_is_exact(tmp_path):
-    steps = -(-len(training.rows(0, 100)) // 8)
-    compare(tmp_path, stop=steps)
+def assert_equal(parts, whole):
+    """Bit for bit: batches, weights of all networks, optimizer, schedule, random state, losses, monitor."""
+    assert parts[1] == whole[1], "other batches"
+    found, expected = states(parts[0]), states(whole[0])
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        same = torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value
+        assert same, (name, found[name], value)
 
 
-def test_number_of_workers_does_not_change_a_run(tmp_path):
-    runs = []
-    for workers in (0, 2):
-        trainer = training.trainer(tmp_path / str(workers), max_steps=16, dataloader_num_workers=workers)
-        trainer.train()
-        runs.append(lines(trainer))
-    assert runs[0] == runs[1]
+KINDS = ("packed", "documents", "isolated", "streamed", "streamed documents")
+ACCUMULATION = {1: {"per_device_train_batch_size": 8}, 2: {"per_device_train_batch_size": 4}}
+"""The same updates of 8 rows: 13 or 14 an epoch, the last one shorter."""
+
+DRAWING = {"jepa_loss": "sigreg", "encoder": training.encoder_config(hidden_dropout_prob=0.1)}
+"""What draws from the global random state in every update: sliced directions, dropout."""
+
+OPTIONS = {
+    **{"max_steps": 24, "logging_steps": 4, "eval_strategy": "steps", "eval_steps": 6},
+    **{"save_strategy": "steps", "save_steps": 25, **DRAWING},
+}
+
+
+def stops(kind):
+    """In the middle of an epoch, at its end, and in the middle of the next."""
+    rows = training.train_rows(kind)
+    return 4, -(-len(rows) // 8) if hasattr(rows, "__len__") else 14, 18
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Gives an uninterrupted run without workers; each is made once."""
+
+    @cache
+    def run(kind, accumulation):
+        options = OPTIONS | ACCUMULATION[accumulation] | {"gradient_accumulation_steps": accumulation, "kind": kind}
+        return trained(tmp_path_factory.mktemp("whole"), **options)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("kind", "accumulation", "workers"),
+    [
+        *itertools.product(KINDS, [1], ["none", "some", "some, persistent"]),
+        *itertools.product(["packed", "streamed"], [2], ["some"]),
+    ],
+)
+def test_run_in_parts_equals_an_uninterrupted_one(tmp_path, whole, kind, accumulation, workers):
+    """The uninterrupted one has no workers: their number changes nothing. A stream has at most one."""
+    options = OPTIONS | ACCUMULATION[accumulation] | {"gradient_accumulation_steps": accumulation, "kind": kind}
+    if workers != "none":
+        options["dataloader_num_workers"] = 1 if kind.startswith("streamed") else 2
+        options["dataloader_persistent_workers"] = "persistent" in workers
+    assert_equal(in_parts(tmp_path, stops(kind), **options), whole(kind, accumulation))
+
+
+VARIANTS = (
+    {"objective": "mlm"},
+    {"objective": "jepa", "metric_for_best_model": None},
+    {"jepa_dropout": 0.5, "mlm_view": "context"},
+    {"center_targets": True, "loss_weighting": "schedule", "loss_lambda_end": 0.1},
+    {"loss_weighting": "uncertainty", "num_mask_sets": 2},
+    {"bf16": True},
+    {"lr_scheduler_type": "constant", "max_steps": 20},
+    {"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch"},
+    {"save_strategy": "best"},
+)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda options: "-".join(map(str, options.values())))
+def test_variant_in_parts_equals_an_uninterrupted_one(tmp_path, variant):
+    options = {name: value for name, value in OPTIONS.items() if name not in DRAWING} | variant
+    parts = in_parts(tmp_path / "parts", [stop for stop in stops("packed") if stop < options["max_steps"]], **options)
+    assert_equal(parts, trained(tmp_path / "whole", **options))
+
+
+def test_every_step_of_a_run_can_be_resumed(tmp_path):
+    options = OPTIONS | {"max_steps": 16, "save_steps": 1, "save_total_limit": None, "eval_steps": 4}
+    whole = trained(tmp_path / "whole", **options)
+    for step in range(1, 17):
+        trainer, digests = trained(tmp_path / str(step), str(tmp_path / f"whole/checkpoint-{step}"), **options)
+        assert_equal((trainer, whole[1][:step] + digests), whole)
+
+
+def test_finished_run_is_not_trained_further(tmp_path):
+    """As when it is killed while the encoder is exported. The stock loop makes one update more in mid-epoch."""
+    options = {"save_strategy": "steps", "max_steps": 6, "lr_scheduler_type": "constant"}
+    whole, _ = trained(tmp_path, **options)
+    again, digests = trained(tmp_path, str(tmp_path / "checkpoint-6"), **options)
+    assert digests == []
+    assert again.state.global_step == 6
+    assert all(map(torch.equal, again.model.state_dict().values(), whole.model.state_dict().values()))
+
+
+def test_resumed_stream_reads_nothing_to_skip_it(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 10, "max_steps": 20, "kind": "streamed"}
+    trained(tmp_path, **options)
+    trainer = training.trainer(tmp_path, **options)
+    rows = []
+    trainer.data_collator = watch_rows(trainer.data_collator, rows)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
+    # The loader fetches one batch ahead.
+    assert rows[0] == 80 and len(rows) <= 8 * 11
+
+
+def test_stream_of_an_older_checkpoint_is_read_again(tmp_path):
+    options = OPTIONS | {"max_steps": 12, "kind": "streamed"}
+    whole = trained(tmp_path / "whole", **options)
+    _, first = trained(tmp_path / "parts", callbacks=[StopAfter(7)], **options)
+    (tmp_path / "parts/checkpoint-7" / STREAM_FILE).unlink()
+    trainer, rest = trained(tmp_path / "parts", str(tmp_path / "parts/checkpoint-7"), **options)
+    assert_equal((trainer, first + rest), whole)
 
 
 def test_masks_differ_between_epochs(tmp_path):
