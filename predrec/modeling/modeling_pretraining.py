@@ -202,11 +202,13 @@ class PredRecForPreTraining(PreTrainedModel):
             self.target_encoder.load_state_dict(self.encoder.state_dict())
 
     @torch.no_grad()
-    def update_target_encoder(self, decay: float):
+    def update_target_encoder(self, decay: float, skipped: Tensor | None = None):
         """Moves the target encoder towards the context encoder: `target <- decay * target + (1 - decay) * context`.
 
         Args:
             decay (`float`): Between 0 (copy) and 1 (leave as it is).
+            skipped (`torch.Tensor` of shape `()`, *optional*): 1 to leave it as it is after all, 0 not to. Not read
+                from the device.
 
         Raises:
             ValueError: If there is no target encoder, or its weights are not float32: in bfloat16 an update by one
@@ -216,8 +218,14 @@ class PredRecForPreTraining(PreTrainedModel):
             raise ValueError(f"`objective={self.config.objective}` has no target encoder to update.")
         targets, sources = list(self.target_encoder.parameters()), list(self.encoder.parameters())
         if any(parameter.dtype != torch.float32 for parameter in targets):
-            raise ValueError("The target encoder must be float32: load in float32 and use bf16 autocast.")
-        torch._foreach_lerp_(targets, sources, 1 - decay)
+            raise ValueError("The target encoder must be float32: leave it so when you cast the rest of the model.")
+        sources = [source.float() for source in sources]
+        if skipped is None:
+            torch._foreach_lerp_(targets, sources, 1 - decay)
+        else:
+            weight = (1 - decay) * (1 - skipped)
+            for target, source in zip(targets, sources, strict=True):
+                target.lerp_(source, weight)
         for target, source in zip(self.target_encoder.buffers(), self.encoder.buffers(), strict=True):
             target.copy_(source)
 

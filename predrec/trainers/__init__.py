@@ -3,7 +3,8 @@
 from .collapse import CollapseMonitorCallback
 from .ema import EMACallback
 from .export import export_encoder
-from .trainer import NonFiniteLossError, PredRecTrainer
+from .finite import NonFiniteLossError
+from .trainer import PredRecTrainer
 from .training_args import PredRecTrainingArguments
 
 __all__ = [

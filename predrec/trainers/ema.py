@@ -2,6 +2,8 @@
 
 from transformers import TrainerCallback
 
+from .finite import FiniteGuard
+
 
 def ema_decay_at(update: int, max_steps: int, start: float, end: float) -> float:
     """Returns the decay of the update with this number, counted from 1: linear from `start` towards `end`.
@@ -14,15 +16,23 @@ def ema_decay_at(update: int, max_steps: int, start: float, end: float) -> float
 class EMACallback(TrainerCallback):
     """Applies the exponential moving average once per optimizer update, whatever the accumulation.
 
-    Its only state is the Trainer's global step, so a resumed run continues the schedule exactly. An update that the
-    gradient scaler skipped moves nothing.
+    Its only state is the Trainer's global step, so a resumed run continues the schedule exactly. An update that was
+    skipped, by the gradient scaler or because its gradient was not finite, moves nothing.
+
+    Args:
+        guard ([`FiniteGuard`], *optional*): Knows, on the device, whether an update was skipped: a fused optimizer
+            skips there, and nobody else is told.
     """
+
+    def __init__(self, guard: FiniteGuard | None = None):
+        self.guard = guard
 
     def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs):
         if model.active_objective == "mlm" or getattr(optimizer, "step_was_skipped", False):
             return
         decay = ema_decay_at(state.global_step, state.max_steps, args.ema_decay, args.ema_decay_end)
-        model.update_target_encoder(decay)
+        may_skip = args.non_finite == "skip" or getattr(optimizer, "scaler", None) is not None
+        model.update_target_encoder(decay, self.guard.bad if self.guard is not None and may_skip else None)
 
 
 class ScheduleCallback(TrainerCallback):

@@ -23,13 +23,16 @@ class MetricSums:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.values = torch.zeros(len(SUMS), dtype=dtype, device=device)
 
-    def add(self, output: PredRecForPreTrainingOutput, tokens: Tensor | int, steps: float) -> None:
+    def add(
+        self, output: PredRecForPreTrainingOutput, tokens: Tensor | int, steps: float, only_if: Tensor | None = None
+    ) -> None:
         """Adds one batch.
 
         Args:
             output ([`PredRecForPreTrainingOutput`]): Of the batch.
             tokens (`torch.Tensor` of shape `()` or `int`): Real tokens in it.
             steps (`float`): Which part of an optimizer update the batch is.
+            only_if (`torch.BoolTensor` of shape `()`, *optional*): Whether to add it at all.
         """
         zero = self.values.new_zeros(())
 
@@ -49,7 +52,8 @@ class MetricSums:
             count(output.num_targets),
             zero + tokens,
         ]
-        self.values += torch.stack(added)
+        summed = torch.stack(added)
+        self.values += summed if only_if is None else torch.where(only_if, summed, 0)
 
     def reset(self) -> None:
         self.values.zero_()
@@ -70,38 +74,15 @@ class MetricSums:
             means["jepa_loss"] = sums["jepa_loss"] / sums["targets"]
         return means | {"tokens": sums["tokens"]}
 
-    def save(self, path: str | Path) -> None:
-        """Writes the sums, so that a resumed run logs what an uninterrupted one does."""
-        Path(path).write_text(json.dumps(dict(zip(SUMS, self.values.tolist(), strict=True))), encoding="utf-8")
+    def save(self, path: str | Path, **more: float) -> None:
+        """Writes the sums, so that a resumed run logs what an uninterrupted one does, and other numbers with them."""
+        sums = dict(zip(SUMS, self.values.tolist(), strict=True))
+        Path(path).write_text(json.dumps(sums | more), encoding="utf-8")
 
-    def load(self, path: str | Path) -> None:
-        """Reads what [`MetricSums.save`] wrote; a file that is not there leaves the sums at zero."""
-        if Path(path).is_file():
-            sums = json.loads(Path(path).read_text(encoding="utf-8"))
-            self.values.copy_(torch.tensor([sums[name] for name in SUMS], dtype=torch.float64))
-
-
-class FiniteGuard:
-    """Remembers, on the device, the first step whose loss was not finite and the examples of its batch.
-
-    Args:
-        batch_size (`int`): Most examples in a batch.
-        device (`torch.device`): Where the loss lives.
-    """
-
-    def __init__(self, batch_size: int, device: torch.device):
-        self.step = torch.full((), -1, dtype=torch.int64, device=device)
-        self.examples = torch.full((batch_size,), -1, dtype=torch.int64, device=device)
-
-    def watch(self, loss: Tensor, step: int, example_ids: Tensor | None) -> None:
-        """Looks at one batch without waiting for the device."""
-        first = ~torch.isfinite(loss.detach()) & (self.step < 0)
-        self.step.copy_(torch.where(first, step, self.step))
-        if example_ids is not None:
-            kept = self.examples[: len(example_ids)]
-            kept.copy_(torch.where(first, example_ids[: len(kept)], kept))
-
-    def found(self) -> tuple[int, list[int]] | None:
-        """Returns the first bad step and its examples, or `None`; waits for the device."""
-        step = int(self.step)
-        return None if step < 0 else (step, [example for example in self.examples.tolist() if example >= 0])
+    def load(self, path: str | Path) -> dict[str, float]:
+        """Reads what [`MetricSums.save`] wrote and returns it; without such a file the sums stay at zero."""
+        if not Path(path).is_file():
+            return {}
+        numbers = json.loads(Path(path).read_text(encoding="utf-8"))
+        self.values.copy_(torch.tensor([numbers[name] for name in SUMS], dtype=torch.float64))
+        return numbers

@@ -5,6 +5,7 @@ import math
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,15 @@ from .collapse import MIN_MONITORED, CollapseMonitorCallback
 from .ema import EMACallback, ScheduleCallback, ema_decay_at
 from .epoch_ends import EpochEndCallback
 from .export import export_encoder
-from .metrics import FiniteGuard, MetricSums
+from .finite import Finding, FiniteGuard, SkipCallback, check_finite, not_finite_spreads
+from .interrupt import start_worker
+from .metrics import MetricSums
 from .model_card import write_model_card
 from .speed import SpeedLog
 from .streaming import StreamEpochCallback, gone_on, save_place, take_place
 from .training_args import PredRecTrainingArguments
 
 logger = logging.get_logger(__name__)
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite."""
 
 
 class PredRecTrainer(Trainer):
@@ -85,8 +84,10 @@ class PredRecTrainer(Trainer):
         self._speed = SpeedLog("train"), SpeedLog("eval")
         self._place = None
         callbacks: list[TrainerCallback] = [ScheduleCallback(), EpochEndCallback()]
+        if args.non_finite == "skip":
+            callbacks.append(SkipCallback(self.finite_guard))
         if model.config.has_target_encoder:
-            callbacks.append(EMACallback())
+            callbacks.append(EMACallback(self.finite_guard))
         if isinstance(self.train_dataset, StreamedRows):
             callbacks.insert(0, StreamEpochCallback())
         if self.eval_dataset is not None and len(self.eval_dataset) >= MIN_MONITORED:
@@ -125,9 +126,13 @@ class PredRecTrainer(Trainer):
             self.data_collator = kept
 
     def _draws_for_itself(self, loader: DataLoader) -> DataLoader:
-        """Gives a loader its own generator: beginning to read, with or without workers, changes no other draw."""
+        """Gives a loader its own generator, so that beginning to read changes no other draw, with workers or without.
+
+        The workers leave signals to this process.
+        """
         inner = getattr(loader, "base_dataloader", loader)
         inner.generator = torch.Generator().manual_seed(self.args.seed)
+        inner.worker_init_fn = partial(start_worker, begin=inner.worker_init_fn)
         return loader
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -156,9 +161,20 @@ class PredRecTrainer(Trainer):
         if self._skips_jepa():
             inputs = inputs | {"skip_jepa": True}
         output = model(**inputs)
-        self.finite_guard.watch(output.loss, self.state.global_step + 1, inputs.get("example_ids"))
-        self.train_sums.add(output, _count_tokens(inputs), steps=1 / self._micro_batches)
-        return (output.loss, output) if return_outputs else output.loss
+        loss, is_finite = output.loss, output.loss.detach().isfinite()
+        self.finite_guard.watch_loss(loss, self.state.global_step + 1, inputs.get("example_ids"))
+        self.train_sums.add(output, _count_tokens(inputs), steps=1 / self._micro_batches, only_if=is_finite)
+        loss = not_finite_spreads(loss)
+        return (loss, output) if return_outputs else loss
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Computes one batch's gradient; looks at the update's gradient when it is complete."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            trainable = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
+            self.finite_guard.watch_gradients(trainable, self.state.global_step + 1)
+        # The Trainer adds up what is returned here, and would never get rid of a NaN.
+        return torch.where(loss.isfinite(), loss, 0)
 
     def _skips_jepa(self) -> bool:
         """Draws, from seed and update alone, whether this update does without the JEPA branch, on every process."""
@@ -169,22 +185,18 @@ class PredRecTrainer(Trainer):
         """Not counted per step: the stock estimate walks all parameters and counts frozen ones."""
         return 0
 
-    def raise_if_not_finite(self):
-        """Raises [`NonFiniteLossError`] with step and examples if a loss was NaN or infinite."""
-        found = self.finite_guard.found()
-        if found is not None:
-            step, examples = found
-            raise NonFiniteLossError(
-                f"The loss was not finite at step {step}; the batch held examples {examples}. Checkpoints from before "
-                "are intact: lower `learning_rate`, raise `warmup_steps`, or look at those examples."
-            )
+    def raise_if_not_finite(self) -> Finding:
+        """Raises [`NonFiniteLossError`] if the numbers make the run worthless; see [`check_finite`]."""
+        return check_finite(self.finite_guard, self.accelerator, self.model, self.args, self.state.global_step)
 
     # Logging
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the loss terms by name, lambda, the EMA decay and the speed to the Trainer's own training log."""
         if "loss" in logs and "eval_loss" not in logs:
-            self.raise_if_not_finite()
+            found = self.raise_if_not_finite()
+            if self.args.non_finite == "skip" or self.accelerator.scaler is not None:
+                logs["skipped_steps"] = found.skipped
             sums = self.accelerator.reduce(self.train_sums.values, reduction="sum")
             sums[:2] /= self.args.world_size
             means = self.train_sums.means(sums)
@@ -224,7 +236,9 @@ class PredRecTrainer(Trainer):
         self._clock, self._idle = time.perf_counter(), 0.0
         self._speed = SpeedLog("train"), self._speed[1]
         with gone_on(self.train_dataset, self.args, resume_from_checkpoint):
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            result = super().train(resume_from_checkpoint, *args, **kwargs)
+        self.raise_if_not_finite()
+        return result
 
     # Evaluation
 
@@ -242,6 +256,8 @@ class PredRecTrainer(Trainer):
             self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = kept
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        if self.is_in_train:
+            self.raise_if_not_finite()
         # Some losses draw random directions: evaluating, the monitor included, must not change what training draws.
         with self._not_training(), torch.random.fork_rng():
             return super().evaluate(*args, **kwargs)
@@ -286,7 +302,8 @@ class PredRecTrainer(Trainer):
                 self._save_optimizer_and_scheduler(str(staging))
                 self._save_scaler(str(staging))
                 self._save_rng_state(str(staging))
-                self.train_sums.save(staging / METRICS_FILE.format(rank=self.args.process_index))
+                metrics = staging / METRICS_FILE.format(rank=self.args.process_index)
+                self.train_sums.save(metrics, **self.finite_guard.state())
             if self.args.should_save:
                 best = run_dir / f"checkpoint-{self.state.best_global_step}"
                 if self.state.best_global_step and (best == final or best.is_dir()):
@@ -317,7 +334,7 @@ class PredRecTrainer(Trainer):
         self.model.config.active_objective = json.loads((checkpoint / "config.json").read_text("utf-8")).get(
             "active_objective"
         )
-        self.train_sums.load(checkpoint / METRICS_FILE.format(rank=self.args.process_index))
+        self.finite_guard.load(self.train_sums.load(checkpoint / METRICS_FILE.format(rank=self.args.process_index)))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Exports the trained encoder with its head. A checkpoint holds the whole model, as the Trainer's own does."""

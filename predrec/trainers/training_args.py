@@ -77,6 +77,13 @@ class PredRecTrainingArguments(TrainingArguments):
     collapse_min_std: float = field(
         default=0.05, metadata={"help": "Least spread of the normalised states of different texts."}
     )
+    non_finite: Literal["stop", "skip"] = field(
+        default="stop",
+        metadata={"help": "On NaN or infinity in a loss or a gradient: stop, or skip that update and count it."},
+    )
+    max_skipped_steps: int = field(
+        default=10, metadata={"help": "So many skipped updates in a row stop the run, those of fp16 included."}
+    )
     num_threads: int | None = field(
         default=None, metadata={"help": "CPU threads per process; all cores, shared among the processes, if absent."}
     )
@@ -112,7 +119,7 @@ class PredRecTrainingArguments(TrainingArguments):
                 "at least 1",
                 (
                     *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
-                    *("collapse_patience", "num_threads"),
+                    *("collapse_patience", "num_threads", "max_skipped_steps"),
                 ),
                 lambda value: value >= 1,
             ),

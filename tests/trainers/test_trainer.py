@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from predrec.trainers import NonFiniteLossError
 from predrec.trainers.ema import ema_decay_at
 from tests import training
 
@@ -182,32 +181,6 @@ def test_one_batch_is_overfitted(tmp_path):
     assert logged(trainer, "mlm_loss")[-1] < 2.3 < logged(trainer, "mlm_loss")[0]
 
 
-def test_nan_loss_stops_with_step_and_examples(tmp_path):
-    def poison(state, model):
-        if state.global_step == 2:
-            with torch.no_grad():
-                model.masked_lm.lm_head.decoder.bias.fill_(float("nan"))
-
-    trainer = training.trainer(tmp_path, save_strategy="steps", save_steps=2, logging_steps=1)
-    trainer.add_callback(AfterUpdate(poison))
-    # The poison of step 2 comes after the log line and the checkpoint of nothing bad yet: both are written.
-    with pytest.raises(NonFiniteLossError, match=r"not finite at step 3; the batch held examples \[\d+(, \d+){7}\]"):
-        trainer.train()
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
-
-
-def test_nan_loss_is_never_saved(tmp_path):
-    def poison(state, model):
-        with torch.no_grad():
-            model.masked_lm.lm_head.decoder.bias.fill_(float("nan"))
-
-    trainer = training.trainer(tmp_path, save_strategy="steps", save_steps=2, logging_steps=100)
-    trainer.add_callback(AfterUpdate(poison))
-    with pytest.raises(NonFiniteLossError, match="step 2"):
-        trainer.train()
-    assert not list(tmp_path.glob("checkpoint-*"))
-
-
 def test_evaluation_does_not_depend_on_the_batch_size(tmp_path):
     results = []
     for size in (4, 16):
@@ -248,6 +221,7 @@ VARIANTS = [
     {"predictor_attention": "cross", "mlm_view": "context"},
     {"jepa_dropout": 0.5},
     {"attn_implementation": "sdpa"},
+    {"non_finite": "skip"},
 ]
 
 
