@@ -1,5 +1,23 @@
 """The one exception for what a user can mend."""
 
+LONGEST = 2000
+"""Characters of a message that are shown; what is longer holds a value, and the middle of it is left out."""
+
 
 class UserError(ValueError):
-    """Something the user gave cannot work. The message names the field, the value, and what to do instead."""
+    """Something the user gave cannot work. The message names the field, the value, and what to do instead.
+
+    It reads as one line without control characters, whatever the values in it hold.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+def one_line(message: str) -> str:
+    """Returns a message on one line, of bounded length, with characters escaped that a terminal would act upon."""
+    text = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in " ".join(message.split())
+    )
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

@@ -4,6 +4,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..data_collators.block_masks import MIN_JEPA_LENGTH, smallest_context
+from ..data_collators.tokenizers import MAX_VOCABULARY
+
+LARGEST = {
+    "max_seq_length": 2**20,
+    "num_target_blocks": 64,
+    "num_mask_sets": 64,
+    "preprocessing_num_workers": 1024,
+    "vocab_size": MAX_VOCABULARY,
+}
+"""Far beyond what anyone trains; what lies further is a slip of the finger that would fill the memory."""
 
 
 @dataclass
@@ -77,6 +87,15 @@ class DataArguments:
         for name in ("max_validation_documents", "num_target_blocks", "num_mask_sets", "min_context_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:
+            raise ValueError(
+                f"`preprocessing_num_workers` is {self.preprocessing_num_workers}; it must be at least 1."
+            )
+        for name, largest in LARGEST.items():
+            if (getattr(self, name) or 0) > largest:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at most {largest:,}.")
+        if not self.text_column:
+            raise ValueError("`text_column` is empty; it must name the column that holds the text.")
         if self.max_seq_length < MIN_JEPA_LENGTH:
             raise ValueError(
                 f"`max_seq_length` is {self.max_seq_length}; the masks need at least {MIN_JEPA_LENGTH} tokens."

@@ -111,7 +111,7 @@ class ModelArguments:
         if isinstance(self.encoder_config, str):
             try:
                 self.encoder_config = json.loads(self.encoder_config)
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, RecursionError) as error:
                 raise ValueError(f"`encoder_config` is not JSON: {error}") from error
         if self.encoder_config is not None and not isinstance(self.encoder_config, dict):
             raise ValueError("`encoder_config` must be a mapping of the encoder configuration's fields.")

@@ -3,17 +3,16 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
-from pathlib import Path
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-import yaml
-from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from ..errors import UserError
 from .help_screens import help_screen
 from .model_arguments import ENCODER_ONLY
+from .recipe_files import read_recipe, write_recipe
 from .suggestions import did_you_mean
 
 REPLACED_TOGETHER = (
@@ -35,6 +34,11 @@ REPLACING = {
 NOT_OF_THE_RUN = {"hub_token", "push_to_hub_token", "resume_from_checkpoint", "ignore_recipe_mismatch"}
 """Arguments of a call that do not describe the run: kept out of the resolved recipe, which is published."""
 
+NAMED = re.compile(r"`(\w+)`|`(\w+)=|--(\w+)")
+"""How a message names an argument."""
+
+__all__ = ["RecipeParser", "parse_recipe", "read_recipe", "write_recipe"]
+
 
 class RecipeParser(HfArgumentParser):
     """An `HfArgumentParser` that never guesses an abbreviation and raises [`UserError`] instead of exiting."""
@@ -50,39 +54,6 @@ class RecipeParser(HfArgumentParser):
     def field_names(self) -> list[str]:
         """Names of every argument."""
         return [f.name for kind in self.dataclass_types for f in dataclasses.fields(kind) if f.init]
-
-
-class _RecipeLoader(yaml.BaseLoader):
-    """Reads every scalar as text, builds nothing but lists and mappings, and refuses a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """Reads a recipe as text values: strings, lists of strings, and mappings.
-
-    Numbers and booleans stay text until the argument's own type turns them, so `5e-5`, `no` and `1.10` mean what they
-    say.
-
-    Raises:
-        UserError: If the file is missing, is not YAML, or is not a mapping.
-    """
-    try:
-        recipe = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_RecipeLoader)
-    except FileNotFoundError:
-        raise UserError(f"The recipe {str(path)!r} does not exist.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"The recipe {str(path)!r} cannot be read: {' '.join(str(error).split())}") from error
-    if recipe is None or recipe == "":
-        recipe = {}
-    if not isinstance(recipe, dict):
-        raise UserError(f"The recipe {str(path)!r} must be a mapping of argument names to values.")
-    return recipe
 
 
 def parse_recipe(
@@ -106,26 +77,55 @@ def parse_recipe(
     """
     parser, argv = RecipeParser(dataclass_types, prog=prog), list(argv)
     _help(argv, parser, dataclass_types)
-    recipe: dict[str, Any] = {}
-    if argv and not argv[0].startswith("-"):
-        recipe = read_recipe(argv.pop(0))
-    _check_names(recipe, parser.field_names, "recipe")
+    path = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    recipe = {} if path is None else read_recipe(path)
     given = [_option_name(word, parser.field_names) for word in argv if word.startswith("--")]
+    _check_names(recipe, parser.field_names, f"recipe {path!r}")
     _check_names(given, parser.field_names, "command line")
     for name in given:
-        for replaced in REPLACING.get(name, ()):
+        for replaced in (name, *REPLACING.get(name, ())):
             recipe.pop(replaced, None)
-    # The command line comes last, so it wins; a list on it replaces the recipe's list.
-    words = [word for name, value in recipe.items() for word in _as_words(parser, name, value)] + argv
+    try:
+        # The command line comes last, so it wins.
+        words = [word for name, value in recipe.items() for word in _as_words(parser, name, value)]
+        arguments, values = _parse(parser, [*words, *argv])
+    except UserError as error:
+        if path is None or _is_about(str(error), given, recipe):
+            raise
+        raise UserError(f"{error} (In the recipe {path!r}.)") from error
+    kept = {*recipe, *given} - NOT_OF_THE_RUN
+    return arguments, {name: values[name] for name in parser.field_names if name in kept}
+
+
+def _parse(parser: RecipeParser, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """Returns the argument dataclasses, and the value of every argument by its name."""
+    for word in words:
+        _check_word(word)
     try:
         values = vars(parser.parse_args(words))
-        arguments = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+        return list(parser.parse_args_into_dataclasses(words, look_for_args_file=False)), values
     except UserError:
         raise
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise UserError(" ".join(str(error).split())) from error
-    kept = {*recipe, *given} - NOT_OF_THE_RUN
-    return list(arguments), {name: values[name] for name in parser.field_names if name in kept}
+    # The stock arguments check themselves, and raise whatever a value makes them raise.
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError | TypeError) and str(error) else f"{type(error).__name__}: "
+        raise UserError(f"{kind}{error}") from error
+
+
+def _is_about(message: str, given: Sequence[str], recipe: Mapping[str, Any]) -> bool:
+    """Says whether a message names arguments of the command line, and none of the recipe's that are in force."""
+    named = {next(filter(None, groups)) for groups in NAMED.findall(message)}
+    return bool(named & set(given)) and not named & set(recipe)
+
+
+def _check_word(word: str) -> None:
+    """Refuses what no file name and no recipe can hold, before it fails where the run is written down."""
+    if "\0" in word:
+        raise UserError(f"The argument {word!r} holds a null character: leave it out.")
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"The argument {word!r} is not valid UTF-8: rename what it names.") from None
 
 
 def _help(argv: Sequence[str], parser: RecipeParser, dataclass_types: Sequence[type]) -> None:
@@ -160,11 +160,24 @@ def _as_words(parser: argparse.ArgumentParser, name: str, value: Any) -> list[st
     if isinstance(value, list):
         if not takes_list:
             raise UserError(f"`{name}` takes one value, not the list {value}.")
-        return [f"--{name}", *map(str, value)] if value else []
+        for entry in value:
+            if not isinstance(entry, str):
+                raise UserError(f"`{name}` takes a list of single values, but {entry} is one of them.")
+            _check_entry(name, entry)
+        return [f"--{name}", *value] if value else []
     if value in ("null", "Null", "NULL", "~", ""):
         return []
+    if takes_list:
+        _check_entry(name, value)
+        return [f"--{name}", value]
     # With "=", a value that begins with a dash is still a value.
-    return [f"--{name}", value] if takes_list else [f"--{name}={value}"]
+    return [f"--{name}={value}"]
+
+
+def _check_entry(name: str, entry: str) -> None:
+    """Refuses an entry of a list that would be taken for an argument."""
+    if re.match(r"-(?!\.?\d)", entry):
+        raise UserError(f"`{name}`: {entry!r} begins with a dash, as arguments do: write './{entry}' for a file.")
 
 
 def _typed(value: Any) -> Any:
@@ -177,9 +190,3 @@ def _typed(value: Any) -> Any:
         return json.loads({"~": "null", "True": "true", "False": "false"}.get(value, value))
     except json.JSONDecodeError:
         return value
-
-
-def write_recipe(path: str | Path, recipe: dict[str, Any], comment: str = "") -> None:
-    """Writes a recipe that [`parse_recipe`] reads back to the same arguments."""
-    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
-    Path(path).write_text((f"# {comment}\n" if comment else "") + text, encoding="utf-8")

@@ -9,6 +9,9 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from ..errors import UserError
 
+MAX_VOCABULARY = 2_000_000
+"""Most tokens of a vocabulary: twice the largest one that is published (XLM-V)."""
+
 MAX_ALPHABET = 1000
 """Most characters a trained vocabulary knows; rarer ones become the unknown token."""
 

@@ -4,8 +4,9 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +141,11 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
             it is damaged. Of the newest ones, damaged ones are passed over.
     """
     output_dir = Path(output_dir)
-    for path in (output_dir, *output_dir.parents):
-        if path.exists() and not path.is_dir():
-            raise UserError(f"`output_dir` {str(output_dir)!r}: {str(path)!r} is a file.")
+    _check_writable(output_dir)
     found = checkpoints_in(output_dir)
     if isinstance(resume, str):
         checkpoint = Path(resume)
-        if not (checkpoint / "trainer_state.json").is_file():
+        if not os.path.isfile(checkpoint / "trainer_state.json"):
             raise UserError(f"`resume_from_checkpoint`: {resume!r} is not a checkpoint directory.")
         if checkpoint.resolve().parent != output_dir.resolve():
             _refuse_what_is_there(output_dir, found)
@@ -161,6 +160,30 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
         return newest_whole(found)
     _refuse_what_is_there(output_dir, found)
     return None
+
+
+def _check_writable(output_dir: Path) -> None:
+    """Raises `UserError` if nothing can be written there, found out by writing; what was not there is not made."""
+    # Unlike pathlib, os.path takes a name that is too long for one that is not there.
+    there = next(path for path in (output_dir, *output_dir.parents) if os.path.exists(path))
+    if not there.is_dir():
+        raise UserError(f"`output_dir` {str(output_dir)!r}: {str(there)!r} is a file.")
+    made = []
+    try:
+        if there == output_dir:
+            tempfile.TemporaryFile(dir=there).close()
+        for path in reversed([output_dir, *output_dir.parents]):
+            if not os.path.exists(path):
+                path.mkdir(exist_ok=True)
+                made.append(path)
+    except OSError as error:
+        raise UserError(
+            f"`output_dir` {str(output_dir)!r} cannot be written: {error.strerror}. Choose another one."
+        ) from error
+    finally:
+        for path in reversed(made):
+            with suppress(OSError):  # Another process of this run may have begun to use it.
+                path.rmdir()
 
 
 def _refuse_what_is_there(output_dir: Path, checkpoints: list[Path]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from ..errors import UserError
+from .contents import unusable
 
 logger = logging.get_logger(__name__)
 
@@ -47,8 +48,8 @@ def damage(folder: Path) -> str | None:
 
 
 def check_whole(checkpoint: Path) -> None:
-    """Raises a [`UserError`] that names the file if a checkpoint is damaged."""
-    problem = damage(checkpoint)
+    """Raises a [`UserError`] that names the file if a checkpoint is damaged, or holds what is not to be read."""
+    problem = damage(checkpoint) or unusable(checkpoint)
     if problem:
         raise UserError(f"{str(checkpoint)!r} is damaged: {problem}. Use an earlier checkpoint.")
 
@@ -67,7 +68,7 @@ def newest_whole(checkpoints: list[Path]) -> Path | None:
     """
     problems = []
     for checkpoint in reversed(checkpoints):
-        problem = damage(checkpoint)
+        problem = damage(checkpoint) or unusable(checkpoint)
         if problem is None:
             if problems:
                 logger.warning(f"DAMAGED: {'; '.join(problems)}. Going on from {checkpoint.name} instead.")

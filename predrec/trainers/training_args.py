@@ -138,6 +138,21 @@ class PredRecTrainingArguments(TrainingArguments):
             ),
             ("at least 4: geometry needs a few texts", ("monitor_examples",), lambda value: value >= 4),
             ("positive, or -1 to go by epochs", ("max_steps",), lambda value: value == -1 or value > 0),
+            ("at least 1, or 0 to keep all", ("save_total_limit",), lambda value: value >= 0),
+            ("at least 0 and below 1", ("adam_beta1", "adam_beta2"), lambda value: 0 <= value < 1),
+            ("positive", ("adam_epsilon",), lambda value: value > 0),
+            # Beyond these lies no machine, but a slip of the finger, and a program that never ends or runs full.
+            ("below 2**32", ("seed", "data_seed"), lambda value: value < 2**32),
+            ("at most 1024", ("num_threads", "dataloader_num_workers"), lambda value: value <= 1024),
+            (
+                "at most 1,000,000",
+                (
+                    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+                    *("num_train_epochs", "monitor_examples"),
+                ),
+                lambda value: value <= 10**6,
+            ),
+            ("at most 1,000,000,000", ("max_steps",), lambda value: value <= 10**9),
         )
         for rule, names, holds in rules:
             for name in names:

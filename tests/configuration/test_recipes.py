@@ -219,9 +219,9 @@ def test_write_recipe_writes_readable_yaml():
 @pytest.mark.parametrize(
     ("recipe", "argv", "message"),
     [
-        ("hiden_size: 3", [], r"Unknown argument `hiden_size` in the recipe; did you mean `hidden_size`\?"),
-        ("hidden-size: 3", [], r"Unknown argument `hidden-size` in the recipe; did you mean `hidden_size`\?"),
-        ("qqqq: 3", [], r"Unknown argument `qqqq` in the recipe\.$"),
+        ("hiden_size: 3", [], r"`hiden_size` in the recipe 'recipe.yaml'; did you mean `hidden_size`\?"),
+        ("hidden-size: 3", [], r"`hidden-size` in the recipe 'recipe.yaml'; did you mean `hidden_size`\?"),
+        ("qqqq: 3", [], r"Unknown argument `qqqq` in the recipe 'recipe.yaml'\.$"),
         (
             None,
             ["--hiden_size", "3"],
