@@ -74,6 +74,14 @@ class PredRecForPreTraining(PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
+    # Loaded in half precision, what moves by small steps stays in float32: there it would not move at all.
+    _keep_in_fp32_modules_strict = {
+        "target_encoder",
+        "target_center",
+        "num_centered",
+        "loss_logit",
+        "loss_log_variances",
+    }
     # The forward normalises by counts that the Trainer subclass passes itself.
     accepts_loss_kwargs = False
     _supports_sdpa = True
@@ -103,7 +111,7 @@ class PredRecForPreTraining(PreTrainedModel):
         self.register_buffer("target_center", torch.zeros(config.encoder_config.hidden_size) if centered else None)
         self.register_buffer("num_centered", torch.zeros(()) if centered else None)
         # Share of training that is over; the Trainer sets it, and a tensor does not make torch.compile retrace.
-        self.register_buffer("training_progress", torch.zeros(()), persistent=False)
+        self.register_buffer("training_progress", torch.zeros((), dtype=torch.float32), persistent=False)
         self.post_init()
         self._freeze_unused()
         # On the meta device a checkpoint is being loaded, which brings the target encoder along.
