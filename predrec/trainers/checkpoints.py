@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from ..errors import UserError
 from .integrity import check_whole, newest_whole, write_checksums
+from .whole_folders import put_in_place, remove, staging_of, sweep, take_back
 
 logger = logging.get_logger(__name__)
 
@@ -59,22 +60,17 @@ def committed_checkpoint(final: Path, writes: bool, accelerator) -> Iterator[Pat
     Raises:
         UserError: If the disk is full or cannot be written; earlier checkpoints are untouched.
     """
-    staging = final.with_name(f".{final.name}.partial")
+    staging = staging_of(final)
     with write_errors_explained(final.name, final.parent, staging):
         if writes:
-            shutil.rmtree(staging, ignore_errors=True)
+            sweep(final.parent, "checkpoint-*")
             staging.mkdir(parents=True)
         accelerator.wait_for_everyone()
         yield staging
         accelerator.wait_for_everyone()
         if writes:
             write_checksums(staging)
-            for path in [*staging.rglob("*"), staging]:
-                _sync(path)
-            if final.exists():
-                shutil.rmtree(final)
-            os.replace(staging, final)
-            _sync(final.parent)
+            put_in_place(staging, final)
 
 
 @contextmanager
@@ -106,14 +102,6 @@ def _is_write_failure(error: RuntimeError) -> bool:
     return "PytorchStreamWriter" in str(error) or "inline_container" in str(error) or "file write failed" in str(error)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def rotate(run_dir: str | Path, limit: int, best: str | None) -> None:
     """Deletes the oldest checkpoints beyond `limit`; the best and the newest always stay."""
     checkpoints = checkpoints_in(run_dir)
@@ -123,7 +111,7 @@ def rotate(run_dir: str | Path, limit: int, best: str | None) -> None:
             keep.add(path)
     for path in checkpoints:
         if path not in keep:
-            shutil.rmtree(path)
+            remove(path)
 
 
 def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | None:
@@ -142,6 +130,7 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
     """
     output_dir = Path(output_dir)
     _check_writable(output_dir)
+    take_back(output_dir, "checkpoint-*")
     found = checkpoints_in(output_dir)
     if isinstance(resume, str):
         checkpoint = Path(resume)
