@@ -145,7 +145,7 @@ class TimedParts(TrainerCallback):
 
     def kept(self, model, inputs, *args, **kwargs):
         """Computes the loss of a batch that the clock remembers."""
-        self.clock.keep(inputs, isinstance(self.trainer, PredRecTrainer) and self.trainer._skips_jepa())
+        self.clock.keep(inputs, isinstance(self.trainer, PredRecTrainer) and self.trainer.skips_jepa())
         return self.compute_loss(model, inputs, *args, **kwargs)
 
     def on_train_begin(self, args, state, control, optimizer=None, **kwargs):
@@ -242,7 +242,7 @@ def run_predrec(setting: Setting, clock: Clock, tokenizer: BertTokenizer, folder
         callbacks=[clock],
     )
     if setting.options().get("jepa_dropout"):  # Every other update: a few draws would say little about the share.
-        trainer._skips_jepa = lambda: trainer.state.global_step % 2 == 1
+        trainer.skips_jepa = lambda: trainer.state.global_step % 2 == 1
     trainer.add_callback(TimedParts(trainer, clock))
     trainer.train()
 

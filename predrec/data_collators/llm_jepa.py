@@ -1,7 +1,7 @@
 """Batches for LLM-JEPA: the generated sequences, and beside them the views, packed or one to a row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -58,6 +58,10 @@ class DataCollatorForLLMJepa:
             "example_ids": torch.tensor([item["example_id"] for item in items]),
         }
         return batch | self.view_batch(examples) if self.views else batch
+
+    def without_views(self) -> "DataCollatorForLLMJepa":
+        """Returns the collator for training that does not look at views."""
+        return replace(self, views=False)
 
     def view_batch(self, examples: Sequence[ViewExample]) -> dict[str, Tensor]:
         """Lays out the views of some examples."""

@@ -75,6 +75,7 @@ class LLMJepaModel(nn.Module):
         self.causal_lm = causal_lm
         self.objective = objective or LLMJepaObjective()
         self.separation: Separation = self.objective.separation or find_separation(self.decoder)
+        self.lambda_share = 1.0  # Set from outside where lambda moves.
         self.target_decoder = None
         if self.objective.target_grad == "ema" and self.objective.method == "llm_jepa":
             self.target_decoder = copy.deepcopy(self.decoder).float().eval().requires_grad_(False)
@@ -88,6 +89,11 @@ class LLMJepaModel(nn.Module):
     def decoder(self) -> nn.Module:
         """The language model without its head."""
         return self.base.base_model
+
+    @property
+    def active_objective(self) -> str:
+        """The method."""
+        return self.objective.method
 
     @property
     def config(self):
@@ -150,7 +156,7 @@ class LLMJepaModel(nn.Module):
             jepa = tube_loss(outputs.hidden_states[-1], attention_mask.bool())
         if jepa is not None and objective.method != "ntp" and objective.jepa_lambda != 0:
             share = 1.0 if targets_in_update is None else num_pairs / targets_in_update
-            loss = loss + objective.jepa_lambda * share * jepa
+            loss = loss + objective.jepa_lambda * self.lambda_share * share * jepa
         share = 1.0 if labels_in_update is None else labels_in_update / num_labels.clamp(min=1)
         return LLMJepaOutput(
             loss=loss,
@@ -178,9 +184,9 @@ class LLMJepaModel(nn.Module):
         return view_distance(source, target, objective.distance, objective.temperature, numbers, objective.symmetric)
 
     @torch.no_grad()
-    def update_target_encoder(self, decay: float) -> None:
-        """Moves the averaged copy towards the model: `decay` of it stays."""
+    def update_target_encoder(self, decay: float, skipped: Tensor | None = None) -> None:
+        """Moves the averaged copy towards the model: `decay` of it stays, all of it where `skipped` is 1."""
         if self.target_decoder is not None:
-            pairs = zip(self.target_decoder.parameters(), self.decoder.parameters(), strict=True)
-            for kept, online in pairs:
-                kept.lerp_(online.detach().to(kept.dtype), 1 - decay)
+            share = 1 - decay if skipped is None else (1 - decay) * (1 - skipped)
+            for kept, online in zip(self.target_decoder.parameters(), self.decoder.parameters(), strict=True):
+                kept.add_((online.detach().to(kept.dtype) - kept) * share)

@@ -2,13 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-
-from ..modeling import PredRecForPreTrainingOutput
-
-SUMS = ("steps", "loss", "mlm_loss", "labels", "mlm_correct", "jepa_loss", "targets", "tokens")
 
 
 class MetricSums:
@@ -16,20 +13,23 @@ class MetricSums:
 
     Args:
         device (`torch.device`): Where the sums live.
+        terms (`dict[str, str]`): Names of the loss's terms in a model's output, and of what each is a mean over.
+        counts (`tuple[str, ...]`): Names of what else is added up.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, terms: dict[str, str], counts: tuple[str, ...] = ()):
+        self.terms = terms
+        self.counts = (*dict.fromkeys(terms.values()), *counts)
+        self.names = ("steps", "loss", *terms, *self.counts, "tokens")
         # Apple's GPUs have no float64.
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.values = torch.zeros(len(SUMS), dtype=dtype, device=device)
+        self.values = torch.zeros(len(self.names), dtype=dtype, device=device)
 
-    def add(
-        self, output: PredRecForPreTrainingOutput, tokens: Tensor | int, steps: float, only_if: Tensor | None = None
-    ) -> None:
+    def add(self, output: Any, tokens: Tensor | int, steps: float, only_if: Tensor | None = None) -> None:
         """Adds one batch.
 
         Args:
-            output ([`PredRecForPreTrainingOutput`]): Of the batch.
+            output (`ModelOutput`): Of the batch, with `loss`, terms and counts; those that are `None` count nothing.
             tokens (`torch.Tensor` of shape `()` or `int`): Real tokens in it.
             steps (`float`): Which part of an optimizer update the batch is.
             only_if (`torch.BoolTensor` of shape `()`, *optional*): Whether to add it at all.
@@ -42,41 +42,30 @@ class MetricSums:
         def count(value: Tensor | None) -> Tensor:
             return zero if value is None else value.to(zero.dtype)
 
-        added = [
-            zero + steps,
-            output.loss.detach().to(zero.dtype),
-            times(output.mlm_loss, output.num_labels),
-            count(output.num_labels),
-            count(output.mlm_correct),
-            times(output.jepa_loss, output.num_targets),
-            count(output.num_targets),
-            zero + tokens,
-        ]
+        added = [zero + steps, output.loss.detach().to(zero.dtype)]
+        added += [times(getattr(output, term), getattr(output, over)) for term, over in self.terms.items()]
+        added += [count(getattr(output, name)) for name in self.counts]
+        added.append(zero + tokens)
         summed = torch.stack(added)
         self.values += summed if only_if is None else torch.where(only_if, summed, 0)
 
     def reset(self) -> None:
         self.values.zero_()
 
-    @staticmethod
-    def index(name: str) -> int:
+    def index(self, name: str) -> int:
         """Returns where a sum is in `values`."""
-        return SUMS.index(name)
+        return self.names.index(name)
 
-    @staticmethod
-    def means(values: Tensor) -> dict[str, float]:
-        """Turns sums, `(len(SUMS),)`, into means; terms that no batch had are left out. Reads the device once."""
-        sums = dict(zip(SUMS, values.tolist(), strict=True))
+    def means(self, values: Tensor) -> dict[str, float]:
+        """Turns sums, `(len(names),)`, into means; terms that no batch had are left out. Reads the device once."""
+        sums = dict(zip(self.names, values.tolist(), strict=True))
         means = {"loss": sums["loss"] / sums["steps"]} if sums["steps"] else {}
-        if sums["labels"]:
-            means["mlm_loss"] = sums["mlm_loss"] / sums["labels"]
-        if sums["targets"]:
-            means["jepa_loss"] = sums["jepa_loss"] / sums["targets"]
+        means |= {term: sums[term] / sums[over] for term, over in self.terms.items() if sums[over]}
         return means | {"tokens": sums["tokens"]}
 
     def save(self, path: str | Path, **more: float) -> None:
         """Writes the sums, so that a resumed run logs what an uninterrupted one does, and other numbers with them."""
-        sums = dict(zip(SUMS, self.values.tolist(), strict=True))
+        sums = dict(zip(self.names, self.values.tolist(), strict=True))
         Path(path).write_text(json.dumps(sums | more), encoding="utf-8")
 
     def load(self, path: str | Path) -> dict[str, float]:
@@ -84,5 +73,5 @@ class MetricSums:
         if not Path(path).is_file():
             return {}
         numbers = json.loads(Path(path).read_text(encoding="utf-8"))
-        self.values.copy_(torch.tensor([numbers[name] for name in SUMS], dtype=torch.float64))
+        self.values.copy_(torch.tensor([numbers[name] for name in self.names], dtype=torch.float64))
         return numbers

@@ -1,71 +1,34 @@
-"""Training arguments: the paper's values, the EMA, the collapse monitor."""
+"""Training arguments of hybrid pre-training: the paper's values, the collapse monitor."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
-from transformers import TrainingArguments
-from transformers.trainer_utils import HubStrategy
-from transformers.utils import is_torch_tf32_available
-
-BEST_BY = ("eval_mlm_loss", "eval_mlm_accuracy", "eval_jepa_loss", "eval_loss")
-"""Metrics that may decide which checkpoint is the best. `eval_loss` moves with lambda: prefer the first."""
-
-FIXED = {
-    "remove_unused_columns": (False, "the collator needs example numbers and epochs"),
-    "label_smoothing_factor": (0.0, "the model computes its own loss"),
-    "prediction_loss_only": (True, "evaluation returns no predictions"),
-    "bf16_full_eval": (False, "evaluation runs under the same autocast as training"),
-    "fp16_full_eval": (False, "evaluation runs under the same autocast as training"),
-    "hub_strategy": (HubStrategy.END, "what is pushed is the finished encoder"),
-}
-"""Arguments of the stock class that would be without effect here, their only value, and why."""
+from .run_args import RunArguments
 
 
 @dataclass
-class PredRecTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with these other defaults, and the arguments of the method.
+class PredRecTrainingArguments(RunArguments):
+    """[`RunArguments`] with these other defaults, and the arguments of the method.
 
-    | argument | here | there | why |
+    | argument | here | in `TrainingArguments` | why |
     |---|---|---|---|
     | `learning_rate`, `weight_decay`, `lr_scheduler_type`, `warmup_steps` | 5e-5, 0.05, cosine, 10 | 5e-5, 0, linear, 0 | the paper, Table 1 |
     | `per_device_train_batch_size`, `num_train_epochs` | 64, 3 | 8, 3 | the paper, Table 1 |
     | `per_device_eval_batch_size` | 64 | 8 | as in training |
-    | `output_dir` | required | trainer_output | two runs never meet by accident |
-    | `use_cpu` | where there is no accelerator | False | bf16 is refused there without it |
-    | `remove_unused_columns` | False | True | the collator needs example numbers and epochs |
-    | `logging_nan_inf_filter` | False | True | it hides NaN, and waits for the device at every step |
-    | `logging_steps` | 10 | 500 | runs are short enough to be watched |
     | `eval_strategy`, `eval_steps` | steps, 500 | no, none | the monitor needs evaluations |
-    | `save_total_limit`, `metric_for_best_model`, `greater_is_better` | 2, `eval_mlm_loss`, False | none | best and last are kept; `eval_loss` moves with lambda |
-    | `prediction_loss_only` | True | False | latents and logits are not to be gathered |
-    | `ddp_find_unused_parameters` | False | none | every trainable parameter gets a gradient |
-    | `tf32` | on GPUs that have it | none | what bf16 autocast leaves in float32 is still more exact than bf16 |
-    | `hub_strategy` | end | every_save | what is pushed is the finished encoder, not a training checkpoint |
+    | `metric_for_best_model` | `eval_mlm_loss` | none | `eval_loss` moves with lambda |
     """  # noqa: E501 - a table row is a line
 
-    output_dir: str | None = field(default=None, metadata={"help": "Where checkpoints and the trained encoder go."})
+    metric_for_best_model: str | None = field(default="eval_mlm_loss", metadata={"help": "Decides which is best."})
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Rows per device and step."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Rows per device and evaluation step."})
     learning_rate: float = field(default=5e-5, metadata={"help": "Peak learning rate."})
     weight_decay: float = field(default=0.05, metadata={"help": "Weight decay of matrices; vectors have none."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
     warmup_steps: float = field(default=10, metadata={"help": "Warm-up steps; below 1, a share of all steps."})
-    logging_steps: float = field(default=10, metadata={"help": "Updates between two log lines."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN and infinity from the log."})
-    eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: steps, epoch or no."})
     eval_steps: float | None = field(default=500, metadata={"help": "Updates between two evaluations."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep, the best among them."})
-    metric_for_best_model: str | None = field(default="eval_mlm_loss", metadata={"help": "Decides which is best."})
-    greater_is_better: bool | None = field(default=False, metadata={"help": "Whether more of it is better."})
-    prediction_loss_only: bool = field(default=True, metadata={"help": "Return no predictions from evaluation."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False for the collator."})
-    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused weights."})
-    hub_strategy: str = field(default="end", metadata={"help": "Only the finished encoder is pushed: end."})
 
-    ema_decay: float = field(default=0.996, metadata={"help": "Decay of the target encoder at the start."})
-    ema_decay_end: float = field(default=1.0, metadata={"help": "Decay at the end; linear in between."})
     monitor_examples: int = field(default=64, metadata={"help": "Held-out rows that the collapse monitor looks at."})
     collapse_action: Literal["warn", "stop", "switch"] = field(
         default="warn", metadata={"help": "On collapse: warn, stop, or switch a hybrid run to mlm."}
@@ -77,96 +40,13 @@ class PredRecTrainingArguments(TrainingArguments):
     collapse_min_std: float = field(
         default=0.05, metadata={"help": "Least spread of the normalised states of different texts."}
     )
-    non_finite: Literal["stop", "skip"] = field(
-        default="stop",
-        metadata={"help": "On NaN or infinity in a loss or a gradient: stop, or skip that update and count it."},
-    )
-    max_skipped_steps: int = field(
-        default=10, metadata={"help": "So many skipped updates in a row stop the run, those of fp16 included."}
-    )
-    num_threads: int | None = field(
-        default=None, metadata={"help": "CPU threads per process; all cores, shared among the processes, if absent."}
-    )
-    ignore_recipe_mismatch: bool = field(
-        default=False, metadata={"help": "Resume although the checkpoint was trained with another recipe."}
+
+    RULES = (
+        *RunArguments.RULES,
+        ("at least 1", ("collapse_patience",), lambda value: value >= 1),
+        ("not negative, and finite", ("collapse_min_rank", "collapse_min_std"), lambda value: 0 <= value < math.inf),
+        ("at least 4: geometry needs a few texts", ("monitor_examples",), lambda value: value >= 4),
+        ("at most 1,000,000", ("monitor_examples",), lambda value: value <= 10**6),
     )
 
-    def __post_init__(self):
-        if not self.output_dir:
-            raise ValueError("`output_dir` is missing: say where checkpoints and the trained encoder go.")
-        # The command line parses both as text; "true" means the newest checkpoint.
-        if isinstance(self.resume_from_checkpoint, str) and self.resume_from_checkpoint.lower() in ("true", "false"):
-            self.resume_from_checkpoint = self.resume_from_checkpoint.lower() == "true"
-        # Without this, the stock class refuses bf16 on machines that have nothing but a CPU.
-        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        if self.tf32 is None and not self.use_cpu and is_torch_tf32_available():
-            self.tf32 = True
-        super().__post_init__()
-        # A batch has tensors that are not one row per example: it cannot be cut in pieces for other processes.
-        self.accelerator_config.dispatch_batches = False
-        if self.accelerator_config.split_batches:
-            raise ValueError("`accelerator_config`: `split_batches` must be false: a batch cannot be cut in pieces.")
-        self._check()
-
-    def __getstate__(self):
-        # Checkpoints hold a pickle of the arguments, and the token is not to lie around.
-        return self.__dict__ | {"hub_token": None}
-
-    def _check(self):
-        rules = (
-            ("in [0, 1]", ("ema_decay", "ema_decay_end"), lambda value: 0 <= value <= 1),
-            (
-                "at least 1",
-                (
-                    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
-                    *("collapse_patience", "num_threads", "max_skipped_steps"),
-                ),
-                lambda value: value >= 1,
-            ),
-            (
-                "positive and finite",
-                ("learning_rate", "num_train_epochs", "logging_steps", "eval_steps", "save_steps"),
-                lambda value: 0 < value < math.inf,
-            ),
-            (
-                "not negative, and finite",
-                (
-                    *("weight_decay", "max_grad_norm", "warmup_steps", "seed", "data_seed", "dataloader_num_workers"),
-                    *("collapse_min_rank", "collapse_min_std"),
-                ),
-                lambda value: 0 <= value < math.inf,
-            ),
-            ("at least 4: geometry needs a few texts", ("monitor_examples",), lambda value: value >= 4),
-            ("positive, or -1 to go by epochs", ("max_steps",), lambda value: value == -1 or value > 0),
-            ("at least 1, or 0 to keep all", ("save_total_limit",), lambda value: value >= 0),
-            ("at least 0 and below 1", ("adam_beta1", "adam_beta2"), lambda value: 0 <= value < 1),
-            ("positive", ("adam_epsilon",), lambda value: value > 0),
-            # Beyond these lies no machine, but a slip of the finger, and a program that never ends or runs full.
-            ("below 2**32", ("seed", "data_seed"), lambda value: value < 2**32),
-            ("at most 1024", ("num_threads", "dataloader_num_workers"), lambda value: value <= 1024),
-            (
-                "at most 1,000,000",
-                (
-                    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
-                    *("num_train_epochs", "monitor_examples"),
-                ),
-                lambda value: value <= 10**6,
-            ),
-            ("at most 1,000,000,000", ("max_steps",), lambda value: value <= 10**9),
-        )
-        for rule, names, holds in rules:
-            for name in names:
-                value = getattr(self, name)
-                if value is not None and not holds(value):
-                    raise ValueError(f"`{name}` is {value}; it must be {rule}.")
-        for name, (only, reason) in FIXED.items():
-            if getattr(self, name) != only:
-                raise ValueError(f"`{name}` must be {str(getattr(only, 'value', only)).lower()}: {reason}.")
-        if self.metric_for_best_model not in (None, *BEST_BY):
-            raise ValueError(
-                f"`metric_for_best_model` is {self.metric_for_best_model!r}; it must be one of {', '.join(BEST_BY)}."
-            )
-        if self.fsdp and self.use_cpu:
-            raise ValueError("`fsdp` needs GPUs: on CPUs, accelerate trains copies and shards nothing. Leave it out.")
-        if self.fp16 and self.use_cpu:
-            raise ValueError("`fp16` needs a GPU: use `bf16` on a CPU.")
+    BEST_BY = ("eval_mlm_loss", "eval_mlm_accuracy", "eval_jepa_loss", "eval_loss")

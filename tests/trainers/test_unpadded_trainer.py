@@ -130,7 +130,7 @@ def draws(trainer: PredRecTrainer, count: int = 1000) -> list[bool]:
     drawn = []
     for step in range(count):
         trainer.state.global_step = step
-        drawn.append(bool(trainer._skips_jepa()))
+        drawn.append(bool(trainer.skips_jepa()))
     return drawn
 
 
@@ -141,7 +141,7 @@ def test_jepa_dropout_depends_on_seed_and_step_only(tmp_path):
     np.random.seed(99)
     assert draws(trainer, 50) == first
     trainer.state.global_step = 7
-    assert {bool(trainer._skips_jepa()) for _ in range(5)} == {first[7]}
+    assert {bool(trainer.skips_jepa()) for _ in range(5)} == {first[7]}
     other = training.trainer(tmp_path, jepa_dropout=0.5, per_device_train_batch_size=2, mlm_view="context")
     assert draws(other, 50) == first
     assert draws(training.trainer(tmp_path, jepa_dropout=0.5, seed=7), 50) != first
@@ -275,4 +275,4 @@ def test_evaluation_takes_one_mask_set(tmp_path):
 def test_jepa_dropout_leaves_a_switched_run_alone(tmp_path):
     trainer = training.trainer(tmp_path, jepa_dropout=0.9, max_steps=4)
     trainer.model.switch_objective("jepa")
-    assert not any(trainer._skips_jepa() for trainer.state.global_step in range(50))
+    assert not any(trainer.skips_jepa() for trainer.state.global_step in range(50))

@@ -1,0 +1,369 @@
+"""What all objectives share in training: exact normalisation, named terms, safe checkpoints, resuming to the bit."""
+
+import json
+import math
+import time
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import EvalLoopOutput
+
+from ..data_collators import PlacedCollator, StreamedRows
+from .checkpoints import DATA_FILE, METRICS_FILE, committed_checkpoint, rotate
+from .epoch_ends import EpochEndCallback
+from .finite import Finding, FiniteGuard, SkipCallback, check_finite, not_finite_spreads
+from .interrupt import start_worker
+from .metrics import MetricSums
+from .run_args import RunArguments
+from .speed import SpeedLog
+from .strategies import check_strategy, compute_as_copies_do, in_step, is_sharded, whole_weights
+from .streaming import StreamEpochCallback, gone_on, save_place, take_place
+
+
+class ObjectiveTrainer(Trainer):
+    """A `Trainer` for models that compute their own loss of several terms.
+
+    Losses are means over all that counts in an optimizer update, whatever the accumulation and the number of
+    processes; every term is logged by name without waiting for the device between log lines; checkpoints appear whole
+    or not at all, and what is resumed from them equals what was never interrupted.
+
+    The model returns `loss` and the terms and counts of [`ObjectiveTrainer.TERMS`]; it takes `labels_in_update`,
+    `targets_in_update` and `skip_jepa`, and counts with `count_tokens(batch)` what the first two are sums of.
+
+    Args:
+        model (`nn.Module`): The model.
+        args ([`RunArguments`]): Arguments.
+        data_collator (`Callable`): Makes training batches.
+        recipe (`dict`, *optional*): Resolved recipe; saved with every checkpoint and compared on resume.
+        card_facts (`dict`, *optional*): Rows for the model card's table, such as the data.
+        data_fingerprint (`str`, *optional*): Of the training data; saved with every checkpoint.
+        kwargs: As for `Trainer`.
+    """
+
+    # Losses leave the model normalised over the whole update.
+    loss_is_scaled_for_ga = True
+
+    TERMS = {"mlm_loss": "num_labels", "jepa_loss": "num_targets"}
+    """Terms of the loss, and what each is a mean over."""
+
+    COUNTS = ("mlm_correct",)
+    """What else is added up."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: RunArguments,
+        data_collator: Any,
+        recipe: dict | None = None,
+        card_facts: dict[str, str] | None = None,
+        data_fingerprint: str | None = None,
+        **kwargs,
+    ):
+        super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
+        check_strategy(args, self.accelerator)
+        compute_as_copies_do(self.accelerator)
+        self.eval_collator = data_collator
+        self.recipe = recipe
+        self.card_facts = card_facts or {}
+        self.data_fingerprint = data_fingerprint
+        self.train_sums = self.new_sums()
+        self.finite_guard = FiniteGuard(args.per_device_train_batch_size, args.device)
+        self._update_counts: tuple[Tensor, Tensor] | None = None
+        self._micro_batches = 1
+        self._clock = time.perf_counter()
+        self._idle = 0.0
+        self._speed = SpeedLog("train"), SpeedLog("eval")
+        self._place = None
+        for callback in self.own_callbacks():
+            self.add_callback(callback)
+
+    # What an objective decides
+
+    def own_callbacks(self) -> list[TrainerCallback]:
+        """Returns the callbacks that belong to the method, in their order."""
+        first: list[TrainerCallback] = [StreamEpochCallback()] if isinstance(self.train_dataset, StreamedRows) else []
+        return [
+            *first,
+            EpochEndCallback(),
+            *([SkipCallback(self.finite_guard)] if self.args.non_finite == "skip" else []),
+        ]
+
+    def new_sums(self) -> MetricSums:
+        """Returns empty sums of the objective's terms."""
+        return MetricSums(self.args.device, self.TERMS, self.COUNTS)
+
+    def skips_jepa(self) -> bool:
+        """Does this update do without the second term? The same on every process."""
+        return False
+
+    def schedule_values(self) -> dict[str, float]:
+        """Returns what is scheduled, as it is now, for the log."""
+        return {}
+
+    def more_means(self, totals: Tensor) -> dict[str, float]:
+        """Returns further metrics of an evaluation from the sums over it."""
+        return {}
+
+    def write_weights(self, directory: str) -> None:
+        """Writes everything that training changes, for a checkpoint."""
+        if is_sharded(self.accelerator):
+            self._save(directory, state_dict=whole_weights(self.model, self.accelerator))
+        else:
+            super().save_model(directory, _internal_call=True)
+
+    def export(self, directory: Path, weights: dict[str, Tensor] | None) -> None:
+        """Writes what training was for; the weights are given when the model holds shards of them."""
+        raise NotImplementedError
+
+    # Optimizer
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Decays matrices only: no bias, no norm, no mask token, no loss weight."""
+        shapes = {name: parameter.ndim for name, parameter in model.named_parameters()}
+        return [name for name in super().get_decay_parameter_names(model) if shapes.get(name, 0) >= 2]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Creates the optimizer and checks that it trains every trainable parameter exactly once."""
+        optimizer = super().create_optimizer(*([] if model is None else [model]))
+        grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+        trainable = {id(p) for p in (model or self.model).parameters() if p.requires_grad}
+        if len(grouped) != len(set(grouped)) or set(grouped) != trainable:
+            raise RuntimeError("The optimizer does not hold every trainable parameter exactly once.")
+        return optimizer
+
+    # Training
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of a stream carry their place in it."""
+        kept = self.data_collator
+        if isinstance(self.train_dataset, StreamedRows):
+            self.data_collator = PlacedCollator(kept)
+        try:
+            return self._draws_for_itself(super().get_train_dataloader())
+        finally:
+            self.data_collator = kept
+
+    def _draws_for_itself(self, loader: DataLoader) -> DataLoader:
+        """Gives a loader its own generator, so that beginning to read changes no other draw, with workers or without.
+
+        The workers leave signals to this process.
+        """
+        inner = getattr(loader, "base_dataloader", loader)
+        inner.generator = torch.Generator().manual_seed(self.args.seed)
+        inner.worker_init_fn = partial(start_worker, begin=inner.worker_init_fn)
+        return loader
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Fetches the batches of one update and counts its tokens, over all processes."""
+        if self.state.global_step >= self.state.max_steps:
+            # Resumed after its last update, as when the export had failed: the stock loop would train one more.
+            self.control.should_training_stop = True
+            return [], None
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._place = take_place(samples)
+        self._speed[0].add(self.get_total_train_batch_size(self.args))
+        self._micro_batches, self._update_counts = max(1, len(samples)), None
+        if samples and (len(samples) > 1 or self.args.world_size > 1):
+            counts = sum(torch.stack(self.model.count_tokens(batch)) for batch in samples).to(device)
+            counts = self.accelerator.reduce(counts, reduction="sum")
+            self._update_counts = (counts[0], counts[1])
+        return samples, None
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Computes this batch's part of the update's loss, and remembers its terms."""
+        if self._update_counts is not None:
+            inputs = inputs | {
+                "labels_in_update": self._update_counts[0],
+                "targets_in_update": self._update_counts[1],
+            }
+        if self.skips_jepa():
+            inputs = inputs | {"skip_jepa": True}
+        # Around a sharded model, accelerate puts no autocast.
+        with self.accelerator.autocast() if is_sharded(self.accelerator) else nullcontext():
+            output = model(**inputs)
+        loss, is_finite = output.loss, output.loss.detach().isfinite()
+        self.finite_guard.watch_loss(loss, self.state.global_step + 1, inputs.get("example_ids"))
+        self.train_sums.add(output, _count_tokens(inputs), steps=1 / self._micro_batches, only_if=is_finite)
+        loss = not_finite_spreads(loss)
+        return (loss, output) if return_outputs else loss
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Computes one batch's gradient; looks at the update's gradient when it is complete."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            trainable = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
+            self.finite_guard.watch_gradients(trainable, self.state.global_step + 1)
+        # The Trainer adds up what is returned here, and would never get rid of a NaN.
+        return torch.where(loss.isfinite(), loss, 0)
+
+    def floating_point_ops(self, inputs) -> int:
+        """Not counted per step: the stock estimate walks all parameters and counts frozen ones."""
+        return 0
+
+    def raise_if_not_finite(self) -> Finding:
+        """Raises [`NonFiniteLossError`] if the numbers make the run worthless; see [`check_finite`]."""
+        return check_finite(self.finite_guard, self.accelerator, self.model, self.args, self.state.global_step)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the loss terms by name, what is scheduled, and the speed to the Trainer's own training log."""
+        if "loss" in logs and "eval_loss" not in logs:
+            found = self.raise_if_not_finite()
+            if self.args.non_finite == "skip" or self.accelerator.scaler is not None:
+                logs["skipped_steps"] = found.skipped
+            sums = self.accelerator.reduce(self.train_sums.values, reduction="sum")
+            sums[:2] /= self.args.world_size
+            means = self.train_sums.means(sums)
+            now, tokens = time.perf_counter(), means.pop("tokens")
+            logs |= means
+            logs |= self.schedule_values()
+            logs["tokens_per_second"] = round(tokens / max(1e-9, now - self._clock - self._idle), 1)
+            self._clock, self._idle = now, 0.0
+            self.train_sums.reset()
+        for speed in self._speed:
+            speed.correct(logs)
+        super().log(logs, start_time)
+
+    @contextmanager
+    def _not_training(self):
+        """Keeps the time spent on evaluation and saving out of tokens per second."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._idle += time.perf_counter() - start
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        self._clock, self._idle = time.perf_counter(), 0.0
+        self._speed = SpeedLog("train"), self._speed[1]
+        with gone_on(self.train_dataset, self.args, resume_from_checkpoint):
+            result = super().train(resume_from_checkpoint, *args, **kwargs)
+        self.raise_if_not_finite()
+        return result
+
+    # Evaluation
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        """Batches by the evaluation's own collator; processes get no row twice to come out even."""
+        kept = self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last
+        self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = (
+            self.eval_collator,
+            False,
+            False,
+        )
+        try:
+            return self._draws_for_itself(super().get_eval_dataloader(eval_dataset))
+        finally:
+            self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = kept
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        if self.is_in_train:
+            self.raise_if_not_finite()
+        # Some losses draw random directions: evaluating, the monitor included, must not change what training draws.
+        with self._not_training(), torch.random.fork_rng():
+            return super().evaluate(*args, **kwargs)
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ) -> EvalLoopOutput:
+        """Averages the terms over all that they are means over, `loss` over batches."""
+        model = self._wrap_model(self.model, training=False)
+        model.eval()
+        sums, examples, start = self.new_sums(), 0, time.perf_counter()
+        self._speed = self._speed[0], SpeedLog(metric_key_prefix)
+        for inputs, counts in in_step(dataloader, self.accelerator):
+            inputs = self._prepare_inputs(inputs)
+            with torch.no_grad(), self.accelerator.autocast():
+                output = self.model(**inputs)
+            if not counts:
+                continue
+            sums.add(output, _count_tokens(inputs), steps=1)
+            examples += len(inputs["input_ids"])
+            self._speed[1].add(len(inputs["input_ids"]))
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        totals = self.accelerator.reduce(sums.values, reduction="sum")
+        means = sums.means(totals)
+        tokens = means.pop("tokens")
+        means |= self.schedule_values()
+        means["tokens_per_second"] = round(tokens / (time.perf_counter() - start), 1)
+        means |= self.more_means(totals)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=examples)
+
+    # Checkpoints and export
+
+    def _save_checkpoint(self, model, trial):
+        """Saves everything that resuming needs, so that the checkpoint appears whole or not at all."""
+        self.raise_if_not_finite()
+        run_dir = Path(self._get_output_dir(trial=trial))
+        final = run_dir / f"checkpoint-{self.state.global_step}"
+        with self._not_training(), committed_checkpoint(final, self.args.should_save, self.accelerator) as staging:
+            self.save_model(str(staging), _internal_call=True)
+            if not self.args.save_only_model:
+                self._save_optimizer_and_scheduler(str(staging))
+                self._save_scaler(str(staging))
+                self._save_rng_state(str(staging))
+                metrics = staging / METRICS_FILE.format(rank=self.args.process_index)
+                self.train_sums.save(metrics, **self.finite_guard.state())
+            if self.args.should_save:
+                best = run_dir / f"checkpoint-{self.state.best_global_step}"
+                if self.state.best_global_step and (best == final or best.is_dir()):
+                    self.state.best_model_checkpoint = str(best)
+                for part in [*self.callback_handler.callbacks, self.control]:
+                    if isinstance(part, ExportableState):
+                        self.state.stateful_callbacks[type(part).__name__] = part.state()
+                self.state.save_to_json(str(staging / "trainer_state.json"))
+                save_place(staging, self._place, self.args)
+                if self.data_fingerprint is not None:
+                    (staging / DATA_FILE).write_text(self.data_fingerprint, encoding="utf-8")
+                if self.recipe is not None:
+                    (staging / "recipe.json").write_text(json.dumps(self.recipe, indent=1), encoding="utf-8")
+        if self.args.should_save and self.args.save_total_limit:
+            rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
+
+    def _determine_best_metric(self, metrics, trial) -> bool:
+        """Saves whenever evaluation finds a new best, so that the best checkpoint is there to be kept."""
+        is_new_best = super()._determine_best_metric(metrics, trial)
+        if is_new_best and self.args.save_strategy != "no":
+            self.control.should_save = True
+        # A strategy that saves the best alone would take back what an interruption has asked for.
+        return is_new_best or self.control.should_save
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model=model)
+        self.take_numbers(resume_from_checkpoint)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.is_deepspeed_enabled:  # It loads weights by itself.
+            self.take_numbers(checkpoint)
+
+    def take_numbers(self, checkpoint: str) -> None:
+        """Reads what a checkpoint holds beside weights and the optimizer's state."""
+        saved = Path(checkpoint) / METRICS_FILE.format(rank=self.args.process_index)
+        self.finite_guard.load(self.train_sums.load(saved))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Exports what was trained. A checkpoint holds the whole model, as the Trainer's own does."""
+        # Pushing to the Hub, too, calls this "internally", without a directory: it wants the export.
+        root = Path(self.args.output_dir)
+        directory = root if output_dir is None else Path(output_dir)
+        if _internal_call and directory != root:
+            self.write_weights(output_dir)
+            return
+        self.raise_if_not_finite()
+        weights = whole_weights(self.model, self.accelerator)
+        if self.args.should_save:
+            self.export(directory, weights)
+
+
+def _count_tokens(inputs: dict[str, Tensor]) -> Tensor | int:
+    """Returns the number of real tokens in a batch."""
+    mask = inputs.get("attention_mask")
+    return math.prod(inputs["input_ids"].shape) if mask is None else mask.sum()
