@@ -75,6 +75,17 @@ def test_every_stop_token_ends_an_answer_and_is_left_out(model):
         assert greedy(model, PROMPTS, **options) == expected
 
 
+def test_a_batch_ends_when_its_last_answer_does(model):
+    free = [by_hand(model, prompt, set(), 12) for prompt in PROMPTS[:3]]
+    stops = {free[0][1], free[2][2]}
+    longest = max(len(by_hand(model, prompt, stops, 12)) for prompt in (PROMPTS[0], PROMPTS[2]))
+    passes = []
+    handle = model.register_forward_hook(lambda *_: passes.append(1))
+    greedy(model, [PROMPTS[0], PROMPTS[2]], stop_ids=stops, pad_id=PAD, max_new_tokens=12, batch_size=2)
+    handle.remove()
+    assert len(passes) == longest + 1 < 12
+
+
 def test_suppressed_tokens_are_never_generated(model, never_generated):
     suppressed = (by_hand(model, PROMPTS[0], set(), 1)[0],)
     expected = [by_hand(model, prompt, {never_generated}, 8, suppressed) for prompt in PROMPTS]
