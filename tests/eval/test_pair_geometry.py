@@ -8,6 +8,7 @@ import torch
 
 from predrec.errors import UserError
 from predrec.eval.pair_geometry import (
+    RIDGES,
     difference_spectrum,
     linear_map,
     measure_pairs,
@@ -53,6 +54,13 @@ def test_fewer_pairs_than_features_do_not_fit_by_themselves():
     fitted = torch.linalg.lstsq(source, target).solution
     assert (source @ fitted - target).norm() < 1e-3 * target.norm()  # What an analysis of its own pairs would say.
     assert linear_map(source, target).relative_error > 0.9
+
+
+def test_the_strength_of_the_ridge_follows_the_noise():
+    source, noise = random(60, 40), random(60, 40, seed=2)
+    weak = 0.1 * source @ random(40, 40, seed=1)
+    assert linear_map(source, weak).ridge == RIDGES[0]
+    assert linear_map(source, weak + noise).ridge >= 0.1
 
 
 def test_linear_map_equals_least_squares_on_the_other_pairs():
