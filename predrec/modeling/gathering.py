@@ -45,6 +45,11 @@ def total(values: Tensor) -> Tensor:
     return values if process_count() == 1 else _Total.apply(values)
 
 
+def own_part(values: Tensor) -> Tensor:
+    """Returns this process's shard of a sharded tensor (`DTensor`), and other tensors as they are."""
+    return values.to_local() if hasattr(values, "to_local") else values
+
+
 def row_counts(count: int, device: torch.device | str = "cpu") -> list[int]:
     """Returns how many rows each process has. Waits for the device."""
     counts = torch.zeros(process_count(), dtype=torch.int64, device=device)

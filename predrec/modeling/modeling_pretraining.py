@@ -23,7 +23,7 @@ from .encoders import (
     takes_segments,
     token_logits,
 )
-from .gathering import process_count, total
+from .gathering import own_part, process_count, total
 from .layout import Layout
 from .losses import BATCH_LOSSES, JEPA_LOSSES, masked_lm_loss
 from .predictor import PredRecPredictor
@@ -224,7 +224,10 @@ class PredRecForPreTraining(PreTrainedModel):
         """
         if self.target_encoder is None:
             raise ValueError(f"`objective={self.config.objective}` has no target encoder to update.")
-        targets, sources = list(self.target_encoder.parameters()), list(self.encoder.parameters())
+        # Sharded alike, each process moves its own part.
+        targets, sources = (
+            [own_part(parameter) for parameter in part.parameters()] for part in (self.target_encoder, self.encoder)
+        )
         if any(parameter.dtype != torch.float32 for parameter in targets):
             raise ValueError("The target encoder must be float32: leave it so when you cast the rest of the model.")
         sources = [source.float() for source in sources]
@@ -297,6 +300,22 @@ class PredRecForPreTraining(PreTrainedModel):
             states = encode_text(encoder, input_ids, self._mask(attention_mask), layout, num_layers)
             normalised = [F.layer_norm(state.float(), state.shape[-1:]) for state in states]
             return torch.stack(normalised).mean(0) if len(normalised) > 1 else normalised[0]
+
+    def states_of_texts(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Encodes unmasked texts for whoever measures them; never called by `forward`.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): The texts.
+            attention_mask (`torch.Tensor`, same shape, *optional*): 1 at real tokens.
+
+        Returns:
+            States of the encoder and the targets, centred if that is asked for, both of shape
+            `(batch_size, sequence_length, hidden_size)`. Without a JEPA loss there are no targets: `None`.
+        """
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0].float()
+        if self.active_objective == "mlm":
+            return states, None
+        return states, self.center(self.target_states(input_ids, attention_mask))
 
     def gather_latents(self, states: Tensor, indices: Tensor) -> Tensor:
         """Picks from `(batch_size, sequence_length, hidden_size)` at `(num_contexts, num_blocks, block_length)`."""

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from ..modeling import PredRecForPreTraining
 from .geometry import effective_rank, uniformity
+from .strategies import autocast, fetch_weights_for
 
 logger = logging.get_logger(__name__)
 
@@ -60,7 +61,7 @@ def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str,
     texts = _unmasked(batch) if texts is None else texts
     mask = batch.get("attention_mask")
     real = torch.ones_like(texts, dtype=torch.bool) if mask is None else mask.bool()
-    states = model.encoder(input_ids=texts, attention_mask=mask)[0].float()
+    states, targets = model.states_of_texts(texts, mask)
     # To the CPU, since the geometry is computed in float64, which some accelerators lack.
     pooled = ((states * real[..., None]).sum(1) / real.sum(1, keepdim=True)).cpu()
     rank = effective_rank(pooled)
@@ -72,7 +73,7 @@ def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str,
         "token_spread": token_spread(states, real),
     }
     if model.active_objective != "mlm":
-        measures |= _measure_prediction(model, batch, mask, real)
+        measures |= _measure_prediction(model, batch, targets, real)
     return {name: float(value) for name, value in measures.items()}
 
 
@@ -81,12 +82,12 @@ def _unmasked(batch: dict[str, Tensor]) -> Tensor:
 
 
 def _measure_prediction(
-    model: PredRecForPreTraining, batch: dict[str, Tensor], mask: Tensor | None, real: Tensor
+    model: PredRecForPreTraining, batch: dict[str, Tensor], targets: Tensor, real: Tensor
 ) -> dict[str, Tensor]:
     indices, chosen = batch["target_indices"], batch["target_mask"]
     output = model(**batch)
     predicted, target = output.predicted_latents.float(), output.target_latents.float()
-    other_texts = model.center(model.target_states(batch["original_input_ids"], mask).roll(1, dims=0))
+    other_texts = targets.roll(1, dims=0)
     at_same_position = model.gather_latents(other_texts, indices)
     # A text that is shorter than this one has nothing at the position.
     both_real = chosen & real.roll(1, dims=0).gather(1, indices.flatten(1)).view(indices.shape)
@@ -162,7 +163,8 @@ class CollapseMonitorCallback(TrainerCallback):
         if metrics is None or "eval_loss" not in metrics or self.trainer.eval_dataset is None:
             return
         model.eval()
-        with self.trainer.accelerator.autocast():
+        fetch_weights_for(model, ("states_of_texts",))
+        with autocast(self.trainer.accelerator):
             measures = measure(model, self.batch())
         reasons = collapse_reasons(measures, args.collapse_min_rank, args.collapse_min_std)
         logs = {f"eval_{name}": round(value, 6) for name, value in measures.items()}

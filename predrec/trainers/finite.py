@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
+from ..modeling.gathering import own_part
+
 ADVICE = "Earlier checkpoints are intact: lower `learning_rate`, raise `warmup_steps`, or look at those examples."
 
 
@@ -106,7 +108,7 @@ class FiniteGuard:
 
 def not_finite(tensors: list[Tensor]) -> Tensor:
     """Returns 1 for each tensor that holds NaN or infinity, else 0, `(num_tensors,)`; of sharded ones, their shard."""
-    local = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    local = [own_part(tensor) for tensor in tensors]
     # The largest value, since squares of large ones overflow; an empty shard has none.
     local = [tensor if tensor.numel() else tensor.new_zeros(1) for tensor in local]
     largest = torch._foreach_norm(local, torch.inf, torch.float32)

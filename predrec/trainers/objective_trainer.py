@@ -23,7 +23,7 @@ from .interrupt import start_worker
 from .metrics import MetricSums
 from .run_args import RunArguments
 from .speed import SpeedLog
-from .strategies import check_strategy, compute_as_copies_do, in_step, is_sharded, whole_weights
+from .strategies import autocast, check_strategy, compute_as_copies_do, in_step, is_sharded, whole_weights
 from .streaming import StreamEpochCallback, gone_on, save_place, take_place
 
 
@@ -67,7 +67,7 @@ class ObjectiveTrainer(Trainer):
         **kwargs,
     ):
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
-        check_strategy(args, self.accelerator)
+        check_strategy(args, self.accelerator, model)
         compute_as_copies_do(self.accelerator)
         self.eval_collator = data_collator
         self.recipe = recipe
@@ -186,7 +186,7 @@ class ObjectiveTrainer(Trainer):
         if self.skips_jepa():
             inputs = inputs | {"skip_jepa": True}
         # Around a sharded model, accelerate puts no autocast.
-        with self.accelerator.autocast() if is_sharded(self.accelerator) else nullcontext():
+        with autocast(self.accelerator) if is_sharded(self.accelerator) else nullcontext():
             output = model(**inputs)
         loss, is_finite = output.loss, output.loss.detach().isfinite()
         self.finite_guard.watch_loss(loss, self.state.global_step + 1, inputs.get("example_ids"))
@@ -279,7 +279,7 @@ class ObjectiveTrainer(Trainer):
         self._speed = self._speed[0], SpeedLog(metric_key_prefix)
         for inputs, counts in in_step(dataloader, self.accelerator):
             inputs = self._prepare_inputs(inputs)
-            with torch.no_grad(), self.accelerator.autocast():
+            with torch.no_grad(), autocast(self.accelerator):
                 output = self.model(**inputs)
             if not counts:
                 continue
