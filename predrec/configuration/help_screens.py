@@ -95,6 +95,18 @@ SCREENS = {
         "FILE FOLDER [--argument value ...]",
         "predrec convert checkpoint.pth.tar outputs/converted --tokenizer_name bert-base-uncased",
     ),
+    "finetune_llm_jepa": Screen(
+        "finetune-llm",
+        "Train language models with LLM-JEPA beside next tokens, and compare methods.",
+        "[recipe.yaml] [--argument value ...]",
+        "accelerate launch scripts/finetune_llm_jepa.py recipes/llm-jepa-quickstart.yaml",
+        (
+            *("output_dir", "train_file", "test_file", "task", "model_name_or_path", "init", "use_lora", "lora_rank"),
+            *("compare", "seeds", "method", "num_predictor_tokens", "jepa_lambda", "distance", "jepa_dropout"),
+            *("max_flops", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "bf16"),
+            "resume_from_checkpoint",
+        ),
+    ),
 }
 """Commands, by their module and script."""
 

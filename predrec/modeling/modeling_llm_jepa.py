@@ -49,7 +49,7 @@ class LLMJepaOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `()`): To be minimised.
         ntp_loss (`torch.FloatTensor` of shape `()`): Mean cross-entropy of the labelled tokens, in nats.
         jepa_loss (`torch.FloatTensor` of shape `()`, *optional*): Mean distance; absent where it was not computed.
-        num_labels, num_pairs (`torch.LongTensor` of shape `()`): What the two are means over.
+        num_labels, num_pairs (`torch.LongTensor` of shape `()`): What the two are means over; the second may be absent.
         source_states, target_states (`torch.FloatTensor` of shape `(batch_size, hidden_size)`, *optional*): Of views.
     """
 
@@ -163,7 +163,7 @@ class LLMJepaModel(nn.Module):
             ntp_loss=ntp.detach() * share,
             jepa_loss=None if jepa is None else jepa.detach(),
             num_labels=num_labels,
-            num_pairs=num_pairs,
+            num_pairs=None if jepa is None else num_pairs,
             source_states=None if source is None else source.detach(),
             target_states=None if target is None else target.detach(),
         )

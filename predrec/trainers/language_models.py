@@ -119,7 +119,8 @@ def _configuration(
             f"`model_config`: {config.model_type} has no `{unknown[0]}`{did_you_mean(unknown[0], vars(config))}"
         )
     if not arguments.model_name_or_path:
-        given = {"vocab_size": len(tokenizer), "max_position_embeddings": max_seq_length} | given
+        # Room for prompts of full length with their answers.
+        given = {"vocab_size": len(tokenizer), "max_position_embeddings": 2 * max_seq_length} | given
         given |= {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
         return CONFIG_MAPPING[arguments.model_type](**given)
     for name, value in given.items():

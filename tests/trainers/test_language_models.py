@@ -34,7 +34,7 @@ def test_random_weights_are_those_of_the_seed():
     weights = [model.model.layers[1].mlp.up_proj.weight for model in (first, again, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     assert first.config.vocab_size == len(tokenizer) and first.config.eos_token_id == tokenizer.eos_token_id
-    assert first.config.max_position_embeddings == 64 and first.dtype == torch.float32
+    assert first.config.max_position_embeddings == 128 and first.dtype == torch.float32
 
 
 def test_random_weights_for_a_known_model(saved):

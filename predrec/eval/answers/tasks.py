@@ -54,7 +54,9 @@ def _starts_with(answer: Answer) -> Verdict:
 def _same_language(answer: Answer) -> Verdict:
     generation, gold = answer.generation.strip(), answer.gold.strip()
     try:
-        return equivalent(gold, generation)
+        found = equivalent(gold, generation)
+        # An answer too large to be decided is none that somebody could use; a gold one that is decides nothing.
+        return False if found is None and equivalent(gold, f"({gold})") else found
     except RegexSyntaxError:
         # A gold regex of another dialect decides nothing, except that it equals itself.
         return generation == gold or (False if _is_regex(gold) else None)

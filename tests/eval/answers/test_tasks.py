@@ -32,7 +32,7 @@ PROMPT = "For db_id:[library]\n\nWhich authors are older than 40?"
             "turk",
             "((a{999}){999}){998}",
             "((a{999}){999}){999}",
-            {"exact_match": False, "startswith": False, "regex_equivalence": None},
+            {"exact_match": False, "startswith": False, "regex_equivalence": False},
         ),
         ("gsm8k", "1,000 + 80\n#### 1080", "#### 1,080", {"final_number": True}),
         ("gsm8k", "", "#### 1,080", {"final_number": False}),

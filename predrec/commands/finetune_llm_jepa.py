@@ -1,0 +1,234 @@
+"""Train language models with LLM-JEPA: `python scripts/finetune_llm_jepa.py recipes/llm-jepa-quickstart.yaml`."""
+
+import copy
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from ..configuration.llm_arguments import LLMDataArguments, LLMModelArguments, LLMRunArguments
+from ..configuration.recipes import RecipeParser, parse_recipe, write_recipe
+from ..data_collators.llm_jepa import DataCollatorForLLMJepa
+from ..errors import UserError
+from ..eval.answering import answer, write_answers
+from ..eval.answers import find_answer_task
+from ..eval.results import Results, write_results
+from ..modeling.modeling_llm_jepa import LLMJepaModel
+from ..modeling.predictor_tokens import add_predictor_tokens, strip_predictor_tokens
+from ..trainers import NonFiniteLossError
+from ..trainers.adapters import PROJECTIONS, with_lora
+from ..trainers.checkpoints import check_data, check_recipe, resume_point
+from ..trainers.cpu import keep_freed_memory, use_all_cores
+from ..trainers.curves import plot_training_curves
+from ..trainers.interrupt import InterruptCallback
+from ..trainers.language_models import prepare_language_model, prepare_language_tokenizer
+from ..trainers.llm_jepa_args import DEFAULT_LAMBDA, LLMJepaArguments
+from ..trainers.llm_jepa_trainer import LLMJepaTrainer, save_language_model
+from .answer_summary import add_answers, comparison
+from .evaluation import published_command
+from .language_data import Records, describe, encoded, load_all, record_encoder
+from .reference_compat import as_published
+
+ARGUMENTS = (LLMDataArguments, LLMModelArguments, LLMJepaArguments, LLMRunArguments)
+NAME = "finetune_llm_jepa"
+
+
+@dataclass
+class Run:
+    """One method with one seed."""
+
+    method: str
+    seed: int
+    directory: Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0, 1 for a loss that is not finite, 2 for what the user can mend."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        parsed, recipe = parse_recipe(argv, ARGUMENTS, NAME)
+        return finetune(*parsed, recipe=recipe, argv=argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NonFiniteLossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def finetune(
+    data: LLMDataArguments,
+    model: LLMModelArguments,
+    training: LLMJepaArguments,
+    run: LLMRunArguments,
+    recipe: dict[str, Any],
+    argv: Sequence[str],
+) -> int:
+    """Trains every method with every seed, generates for the test records, and compares; returns the exit code."""
+    started = time.perf_counter()
+    find_answer_task(data.task)
+    if run.strip_predictor_tokens and model.use_lora:
+        raise UserError("`strip_predictor_tokens` needs whole weights: merge the adapters first.")
+    if run.reference_compat:
+        as_published(data, model, training)
+    use_all_cores(training.num_threads)
+    if training.device.type == "cpu":
+        keep_freed_memory()
+    with training.main_process_first(desc="preparing data"):
+        records = load_all(data)
+    runs = planned(training, run)
+    results = Results(commands=[published_command(NAME, argv)])
+    for one in runs:
+        if len(runs) > 1:
+            say(training, f"\n{one.method}, seed {one.seed}: {one.directory}")
+        code = train(one, data, model, settings_for(one, training), run, records, recipe, results)
+        if code:
+            return code
+    if run.generate and records.test and training.should_save:
+        path = write_results(training.output_dir, results)
+        print(comparison(results, runs[0].method))
+        print(f"\n{path}  ({time.perf_counter() - started:.0f} s)")
+    return 0
+
+
+def say(training: LLMJepaArguments, text: str) -> None:
+    """Prints on one process only."""
+    if training.process_index == 0:
+        print(text, flush=True)
+
+
+def planned(training: LLMJepaArguments, run: LLMRunArguments) -> list[Run]:
+    """Returns the runs: one in `output_dir` itself, or one folder below it for each method and seed."""
+    methods, seeds = run.compare or [training.method], run.seeds or [training.seed]
+    root = Path(training.output_dir)
+    if len(methods) == len(seeds) == 1:
+        return [Run(methods[0], seeds[0], root)]
+    return [Run(method, seed, root / f"{method}-{seed}") for seed in seeds for method in methods]
+
+
+def settings_for(one: Run, training: LLMJepaArguments) -> LLMJepaArguments:
+    """Returns the training arguments of a run."""
+    settings = copy.copy(training)
+    settings.method, settings.seed, settings.output_dir = one.method, one.seed, str(one.directory)
+    if one.method != training.method:
+        settings.jepa_lambda = DEFAULT_LAMBDA[one.method]
+    settings.logging_dir = None
+    return settings
+
+
+def train(
+    one: Run,
+    data: LLMDataArguments,
+    model_arguments: LLMModelArguments,
+    training: LLMJepaArguments,
+    run: LLMRunArguments,
+    records: Records,
+    recipe: dict[str, Any],
+    results: Results,
+) -> int:
+    """Trains one run, or goes on with it, and answers the test records; returns the exit code."""
+    with training.main_process_first(desc="looking for a checkpoint"):
+        checkpoint = resume_point(training.output_dir, training.resume_from_checkpoint)
+    recipe = recipe | {"method": one.method, "seed": one.seed, "jepa_lambda": training.jepa_lambda}
+    recipe = {name: value for name, value in recipe.items() if name not in ("compare", "seeds", "output_dir")}
+    if checkpoint is not None and not training.ignore_recipe_mismatch:
+        parser = RecipeParser(ARGUMENTS)
+        check_recipe(checkpoint, recipe, {name: parser.get_default(name) for name in parser.field_names})
+    set_seed(one.seed)
+    texts = [text for record in records.train for text in (record.system or "", record.text, record.code)]
+    tokenizer = prepare_language_tokenizer(model_arguments, texts, data.max_seq_length)
+    plain_tokenizer = copy.deepcopy(tokenizer)
+    model = prepare_language_model(model_arguments, tokenizer, data.max_seq_length, one.seed)
+    count = training.num_predictor_tokens if one.method == "llm_jepa" else 0
+    encoder = record_encoder(data, tokenizer, add_predictor_tokens(model, tokenizer, count, one.seed))
+    train_set, notes = encoded("train_file", records.train, encoder)
+    eval_set, more = encoded("validation_file", records.development, encoder)
+    if checkpoint is not None and not training.ignore_recipe_mismatch:
+        check_data(checkpoint, train_set.fingerprint())
+    together = training.per_device_train_batch_size * training.world_size
+    if training.dataloader_drop_last and len(train_set) < together:
+        raise UserError(f"`dataloader_drop_last` drops all there is: {len(train_set)} records, batches of {together}.")
+    if model_arguments.use_lora:
+        targets = model_arguments.lora_target_modules or PROJECTIONS
+        model = with_lora(
+            model, model_arguments.lora_rank, model_arguments.lora_alpha, model_arguments.lora_dropout, targets
+        )
+    interrupt = InterruptCallback()
+    objective = LLMJepaModel(model, training.objective())
+    if data.layout == "packed" and objective.separation == "rows":
+        raise UserError(f"`layout` packed: {objective.config.model_type} does not keep packed views apart. Use rows.")
+    packed = data.layout != "rows" and objective.separation != "rows"
+    facts = describe(records, encoder, train_set)
+    try:
+        trainer = LLMJepaTrainer(
+            objective,
+            training,
+            DataCollatorForLLMJepa(
+                tokenizer.pad_token_id,
+                layout="packed" if packed else "rows",
+                pad_to_length=data.max_seq_length if data.pad_to_max_length else None,
+                mask_eos_like_pad=data.mask_eos_like_pad,
+            ),
+            train_set,
+            eval_dataset=eval_set,
+            processing_class=tokenizer,
+            callbacks=[interrupt],
+            recipe=recipe,
+            card_facts=facts,
+            data_fingerprint=train_set.fingerprint(),
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    size = sum(parameter.numel() for parameter in objective.causal_lm.parameters())
+    trained = sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
+    facts["model"] = f"{size / 1e6:.1f} M parameters, {100 * trained / size:.2f} % of them trained"
+    facts["views"] = "many to a row" if packed else "one to a row"
+    for name, value in facts.items():
+        say(training, f"{name}: {value}")
+    for note in [*notes, *more]:
+        say(training, note)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if interrupt.signal_number is not None:
+        say(training, f"stopped at step {trainer.state.global_step}; go on with `--resume_from_checkpoint true`")
+        return 128 + interrupt.signal_number
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        directory = Path(training.output_dir)
+        plot_training_curves(trainer.state.log_history, directory / "training_curves.png")
+        write_recipe(
+            directory / "recipe.yaml", recipe | {"output_dir": training.output_dir}, "predrec recipe of this run"
+        )
+        if run.generate and records.test:
+            rows = answer(
+                objective.causal_lm,
+                encoder,
+                records.test,
+                data.task,
+                run.max_new_tokens,
+                run.generation_batch_size,
+            )
+            write_answers(directory / "answers.jsonl", rows)
+            add_answers(results, one.method, run_number(one, run), data.task, rows, trainer, training.output_dir)
+        if run.strip_predictor_tokens:
+            strip_predictor_tokens(model, tokenizer)
+            save_language_model(model, str(directory))
+            plain_tokenizer.save_pretrained(directory)
+    trainer.accelerator.wait_for_everyone()
+    del trainer, objective
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return 0
+
+
+def run_number(one: Run, run: LLMRunArguments) -> int:
+    """Returns which of the seeds this is."""
+    return run.seeds.index(one.seed) if run.seeds else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

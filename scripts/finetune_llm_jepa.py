@@ -1,0 +1,8 @@
+"""Train language models with LLM-JEPA: `python scripts/finetune_llm_jepa.py recipes/llm-jepa-quickstart.yaml`."""
+
+import sys
+
+from predrec.commands.finetune_llm_jepa import main
+
+if __name__ == "__main__":
+    sys.exit(main())

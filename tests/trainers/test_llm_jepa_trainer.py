@@ -1,0 +1,181 @@
+"""LLM-JEPA in training: resume to the bit, pieces of updates, budgets, adapters, what is logged."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from predrec.modeling.llm_flops import skips_views
+from predrec.trainers.adapters import with_lora
+from predrec.trainers.language_models import load_trained
+
+from .. import llm_training
+
+
+def weights(trainer):
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def logged(trainer, name):
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"method": "ntp"},
+        {"method": "llm_jepa", "jepa_dropout": 0.5},
+        {"method": "llm_jepa", "target_grad": "ema", "ema_decay": 0.9},
+        {"method": "tube"},
+        {"method": "llm_jepa", "gradient_accumulation_steps": 2},
+        {"method": "llm_jepa", "lora": True},
+        {"method": "ntp", "lora": True},
+    ],
+    ids=str,
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, arguments):
+    adapt = (lambda model: with_lora(model, 4)) if arguments.get("lora") else None
+    arguments = {name: value for name, value in arguments.items() if name != "lora"}
+    arguments = arguments | {"save_strategy": "steps", "save_steps": 3, "max_steps": 6, "save_total_limit": None}
+    whole = llm_training.trainer(tmp_path / "a", adapt, **arguments)
+    whole.train()
+    again = llm_training.trainer(tmp_path / "a2", adapt, **arguments)
+    again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-3"))
+    assert same(weights(whole), weights(again))
+    assert logged(whole, "ntp_loss")[3:] == logged(again, "ntp_loss")[3:]
+    assert logged(whole, "jepa_loss") == logged(again, "jepa_loss")
+
+
+@pytest.mark.parametrize("method", ["ntp", "llm_jepa"])
+@pytest.mark.parametrize("pieces", [2, 4])
+def test_accumulated_updates_equal_whole_ones(tmp_path, method, pieces):
+    shared = {"method": method, "max_steps": 3, "learning_rate": 1e-2, "adam_epsilon": 1e-3}
+    whole = llm_training.trainer(tmp_path / "a", **shared, per_device_train_batch_size=8)
+    parts = llm_training.trainer(
+        tmp_path / "b", **shared, per_device_train_batch_size=8 // pieces, gradient_accumulation_steps=pieces
+    )
+    for trainer in (whole, parts):
+        trainer.train()
+    for name, value in weights(parts).items():
+        torch.testing.assert_close(value, weights(whole)[name], atol=1e-5, rtol=1e-4)
+    for name in ("loss", "ntp_loss", *(["jepa_loss"] if method == "llm_jepa" else [])):
+        assert logged(parts, name) == pytest.approx(logged(whole, name), rel=1e-4)
+
+
+def test_as_published_accumulated_batches_are_added_up(tmp_path):
+    """There the clip at 1 acts on a gradient so many times as large, in one arm only."""
+    norms = {}
+    for name, summed in (("mean", False), ("sum", True)):
+        trainer = llm_training.trainer(
+            tmp_path / name, max_steps=1, gradient_accumulation_steps=2, sum_micro_batches=summed
+        )
+        trainer.train()
+        norms[name] = logged(trainer, "grad_norm")[0]
+    assert norms["sum"] == pytest.approx(2 * norms["mean"], rel=0.3)
+
+
+def test_skipped_updates_make_one_pass_and_are_logged(tmp_path):
+    trainer = llm_training.trainer(tmp_path, jepa_dropout=0.5, max_steps=8)
+    calls = []
+    trainer.model.decoder.register_forward_hook(lambda module, *_: calls.append(1) if module.training else None)
+    trainer.train()
+    drawn = [skips_views(3, update, 0.5) for update in range(8)]
+    assert 0 < sum(drawn) < 8
+    assert len(calls) == 8 + 8 - sum(drawn)
+    assert len(logged(trainer, "jepa_loss")) == 8 - sum(drawn)
+    assert logged(trainer, "jepa_active")[-1] == 1 - sum(drawn) / 8
+
+
+def test_every_method_is_measured_alike(tmp_path):
+    for method in ("ntp", "llm_jepa", "tube"):
+        trainer = llm_training.trainer(tmp_path / method, method=method, max_steps=2)
+        trainer.train()
+        last = {name: value for entry in trainer.state.log_history for name, value in entry.items()}
+        expected = ("ntp_loss", "matched_cosine", "mismatched_cosine", "effective_rank", "retrieval")
+        assert all(f"eval_{name}" in last for name in expected), method
+        assert ("jepa_loss" in last) == (method != "ntp")
+
+
+def test_training_without_views_makes_none(tmp_path):
+    for method, weight, expected in (("ntp", None, False), ("llm_jepa", 0.0, False), ("llm_jepa", None, True)):
+        trainer = llm_training.trainer(tmp_path / f"{method}{weight}", method=method, jepa_lambda=weight)
+        batch = next(iter(trainer.get_train_dataloader()))
+        assert ("view_input_ids" in batch) == expected
+        assert "view_input_ids" in next(iter(trainer.get_eval_dataloader()))
+
+
+# Budget
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_budget_decides_the_updates_and_the_schedule(tmp_path, share):
+    reference = llm_training.trainer(tmp_path / "r", jepa_dropout=share)
+    budget = reference.spending.until(7)
+    trainer = llm_training.trainer(tmp_path / "b", jepa_dropout=share, max_flops=budget)
+    trainer.train()
+    assert trainer.state.global_step == 7
+    assert logged(trainer, "flops")[-1] == pytest.approx(budget)
+    # The rate of update n is what a linear decay over what was spent before it gives.
+    spent = [trainer.spending.until(update) / budget for update in range(7)]
+    assert logged(trainer, "learning_rate") == pytest.approx([1e-3 * (1 - part) for part in spent])
+
+
+def test_methods_get_different_numbers_of_updates_for_one_budget(tmp_path):
+    budget = llm_training.trainer(tmp_path / "r", method="ntp").spending.until(20)
+    steps = {}
+    for method in ("ntp", "tube", "llm_jepa"):
+        steps[method] = llm_training.trainer(tmp_path / method, method=method, max_flops=budget).args.max_steps
+    assert steps["ntp"] == steps["tube"] == 20 > steps["llm_jepa"]
+
+
+def test_spending_is_what_the_batches_cost(tmp_path):
+    trainer = llm_training.trainer(tmp_path)
+    lengths, views = [], []
+    for example in trainer.train_dataset.examples:
+        lengths.append(len(example.input_ids))
+        views += [len(example.source_ids), len(example.target_ids)]
+    whole = trainer.cost.flops(lengths, True) + trainer.cost.flops(views, False)
+    assert trainer.spending.until(4) == pytest.approx(whole)  # Four updates of four records are an epoch of sixteen.
+
+
+def test_lambda_warms_up(tmp_path):
+    trainer = llm_training.trainer(
+        tmp_path, jepa_lambda=2.0, jepa_lambda_schedule="warmup", lambda_warmup=0.5, num_train_epochs=2
+    )
+    trainer.train()
+    assert logged(trainer, "loss_lambda")[:8] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0])
+    first = trainer.state.log_history[0]
+    assert first["loss"] == pytest.approx(first["ntp_loss"])
+
+
+# What is left
+
+
+def test_what_is_saved_is_an_ordinary_language_model(tmp_path):
+    trainer = llm_training.trainer(tmp_path, max_steps=2, save_strategy="steps", save_steps=2)
+    trainer.train()
+    trainer.save_model()
+    for folder in (tmp_path, tmp_path / "checkpoint-2"):
+        model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        assert torch.equal(model.lm_head.weight, trainer.model.causal_lm.lm_head.weight)
+    assert (tmp_path / "checkpoint-2" / "checksums.json").is_file()
+
+
+def test_adapters_are_saved_as_adapters(tmp_path):
+    trainer = llm_training.trainer(tmp_path / "run", lambda model: with_lora(model, 4), max_steps=2)
+    base = trainer.model.base
+    trainer.train()
+    trainer.save_model()
+    assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    config = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
+    assert config["trainable_token_indices"]
+    del base
+    with pytest.raises(ValueError, match="cannot load the adapters"):  # The tiny base was never saved anywhere.
+        load_trained(tmp_path / "run")
