@@ -63,6 +63,8 @@ def run_query(connection: sqlite3.Connection, query: str) -> Answer:
     connection.set_progress_handler(expired, _STEPS)
     try:
         with closing(connection.execute(query)) as cursor:
+            if cursor.description is None:  # An empty text, or a comment, runs and gives no rows.
+                raise QueryError("no query")
             rows = cursor.fetchmany(MAX_ROWS + 1)
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
         raise QueryError(str(error)) from error

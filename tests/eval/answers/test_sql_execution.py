@@ -51,6 +51,9 @@ def test_run_query_gives_rows_with_rounded_numbers(connection):
         "SELECT load_extension('x')",
         "SELECT 1; SELECT 2",
         "SELECT absent FROM pet",
+        "",
+        ";",
+        "-- nothing",
         "SELECT",
         "SELECT '\0'",
         "SELECT '\ud800'",
@@ -66,10 +69,6 @@ def test_run_query_refuses_all_but_one_small_select(connection, query):
     with pytest.raises(QueryError):
         run_query(connection, query)
     assert time.perf_counter() - start < 2 * sql_execution.MAX_SECONDS
-
-
-def test_a_query_of_nothing_has_no_rows(connection):
-    assert run_query(connection, "") == []
 
 
 @pytest.mark.parametrize(
@@ -113,6 +112,7 @@ EMPTY = "SELECT name FROM Author WHERE 1 = 0"
         ("SELECT name FROM Author ORDER BY 0 + Author_ID", ORDERED, True),
         ("SELECT absent FROM Author", EMPTY, False),
         ("", GOLD, False),
+        ("", EMPTY, False),
         ("DROP TABLE Author", EMPTY, False),
         (BOMB, EMPTY, False),
         ("SELECT name FROM Author WHERE age > 10 AND 1 = 0", EMPTY, True),
