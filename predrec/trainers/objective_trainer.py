@@ -221,7 +221,8 @@ class ObjectiveTrainer(Trainer):
             sums[:2] /= self.args.world_size
             means = self.train_sums.means(sums)
             now, tokens = time.perf_counter(), means.pop("tokens")
-            logs |= means
+            # Where every loss since the last line was skipped, there is none.
+            logs |= {"loss": math.nan} | means
             logs |= self.schedule_values()
             logs["tokens_per_second"] = round(tokens / max(1e-9, now - self._clock - self._idle), 1)
             self._clock, self._idle = now, 0.0

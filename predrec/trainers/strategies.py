@@ -31,17 +31,17 @@ REFUSED = {
         `fsdp_cpu_ram_efficient_loading` must be false: every process makes the model from the seed, and accelerate
         cannot send the running mean of the targets, which is not sharded.""",
     "fsdp that offloads": """
-        `fsdp_offload_params` must be false: gradients on the CPU cannot be watched together with losses on the GPU. Use
-        more processes, or `--activation_checkpointing`.""",
+        `fsdp_offload_params` must be false: gradients on the CPU cannot be watched together with losses on the GPU.
+        Use more processes, or `--activation_checkpointing`.""",
     "fsdp that compiles": """
-        `torch_compile` does not go with `fsdp`: the parts of a compiled model, which are saved and measured one by one,
-        are hidden.""",
+        `torch_compile` does not go with `fsdp`: the parts of a compiled model, which are saved and measured one by
+        one, are hidden.""",
     "zero 3": """
         DeepSpeed ZeRO-3 takes weights apart between uses, and the target encoder would have to fetch them all at every
         update. Use ZeRO-2, or FSDP2, whose shards correspond: recipes/accelerate/fsdp2.yaml.""",
     "deepspeed in half precision": """
-        DeepSpeed's `bf16` and `fp16` cast the target encoder, too, whose small steps are then lost to rounding. Set their
-        `enabled` to false and use `torch_autocast`, as in recipes/accelerate/zero2.json.""",
+        DeepSpeed's `bf16` and `fp16` cast the target encoder, too, whose small steps are then lost to rounding. Set
+        their `enabled` to false and use `torch_autocast`, as in recipes/accelerate/zero2.json.""",
     "deepspeed that skips": """
         `non_finite=skip` is not for DeepSpeed, which shows its gradients to nobody. Use stop.""",
     "megatron": """

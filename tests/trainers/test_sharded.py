@@ -4,8 +4,6 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from predrec.trainers import PredRecTrainingArguments
-
 from ..modeling.tiny import UNPADDED_ROWS, block_batch, drift, pretraining_model
 from ..processes import in_two_processes
 
@@ -93,9 +91,3 @@ def test_export_of_a_sharded_model_is_the_whole_encoder(sharded):
     loaded = AutoModelForMaskedLM.from_pretrained(folder / "export").eval()
     ids = batch_of(0, 0)["input_ids"]
     torch.testing.assert_close(loaded(ids).logits, whole.masked_lm.eval()(ids).logits, rtol=1e-4, atol=1e-4)
-
-
-def test_sharding_on_cpus_is_refused(tmp_path):
-    """There, accelerate falls back to copies without a word."""
-    with pytest.raises(ValueError, match="`fsdp` needs GPUs"):
-        PredRecTrainingArguments(output_dir=str(tmp_path), use_cpu=True, fsdp=True)
