@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from ..configuration.llm_arguments import LLMDataArguments, LLMModelArguments, LLMRunArguments
 from ..configuration.recipes import RecipeParser, parse_recipe, write_recipe
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         parsed, recipe = parse_recipe(argv, ARGUMENTS, NAME)
+        disable_progress_bar()  # Of reading and writing weights.
         return finetune(*parsed, recipe=recipe, argv=argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -34,25 +34,29 @@ def load_all(data: LLMDataArguments) -> Records:
     """
     if data.train_file:
         train = _from_files(data.train_file, data)
-        test = _from_files(data.test_file, data)
         description = ", ".join(path.rsplit("/", 1)[-1] for path in data.train_file)
     else:
         if data.test_file or data.validation_file:
             raise UserError("`test_file` and `validation_file` need a `train_file`: generated pairs have their own.")
-        pairs = regex_pairs(data.generated_pairs + data.generated_test_pairs, data.split_seed)
-        records = [TwoViews(text, code, INSTRUCTION) for text, code in pairs]
-        train, test = records[: data.generated_pairs], records[data.generated_pairs :]
+        train = _generated(data)[: data.generated_pairs]
         description = f"{data.generated_pairs} generated descriptions with regular expressions"
     if data.validation_file:
         development = _from_files(data.validation_file, data)
     else:
         train, development = hold_out(train, data.validation_share, data.split_seed)
-    return Records(
-        train[: data.max_train_samples],
-        development[: data.max_eval_samples],
-        test[: data.max_test_samples],
-        description,
-    )
+    return Records(train[: data.max_train_samples], development[: data.max_eval_samples], load_test(data), description)
+
+
+def load_test(data: LLMDataArguments) -> list[TwoViews]:
+    """Loads the test records alone: of the files, or of what is generated."""
+    if data.train_file or data.test_file:
+        return _from_files(data.test_file, data)[: data.max_test_samples]
+    return _generated(data)[data.generated_pairs :][: data.max_test_samples]
+
+
+def _generated(data: LLMDataArguments) -> list[TwoViews]:
+    pairs = regex_pairs(data.generated_pairs + data.generated_test_pairs, data.split_seed)
+    return [TwoViews(text, code, INSTRUCTION) for text, code in pairs]
 
 
 def _from_files(paths: Sequence[str], data: LLMDataArguments) -> list[TwoViews]:

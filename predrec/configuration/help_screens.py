@@ -101,11 +101,16 @@ SCREENS = {
         "[recipe.yaml] [--argument value ...]",
         "accelerate launch scripts/finetune_llm_jepa.py recipes/llm-jepa-quickstart.yaml",
         (
-            *("output_dir", "train_file", "test_file", "task", "model_name_or_path", "init", "use_lora", "lora_rank"),
-            *("compare", "seeds", "method", "num_predictor_tokens", "jepa_lambda", "distance", "jepa_dropout"),
-            *("max_flops", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "bf16"),
-            "resume_from_checkpoint",
+            *("output_dir", "train_file", "test_file", "task", "model_name_or_path", "init", "use_lora"),
+            *("compare", "seeds", "method", "num_predictor_tokens", "jepa_lambda", "jepa_dropout"),
+            *("learning_rate", "num_train_epochs", "bf16", "resume_from_checkpoint"),
         ),
+    ),
+    "evaluate_llm_jepa": Screen(
+        "evaluate-llm",
+        "Let language models answer records, and measure how their views lie to each other.",
+        "[recipe.yaml] [--argument value ...]",
+        "predrec evaluate-llm --models a=outputs/a b=outputs/b --output_dir outputs/answers",
     ),
 }
 """Commands, by their module and script."""

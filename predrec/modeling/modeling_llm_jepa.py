@@ -49,7 +49,7 @@ class LLMJepaOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `()`): To be minimised.
         ntp_loss (`torch.FloatTensor` of shape `()`): Mean cross-entropy of the labelled tokens, in nats.
         jepa_loss (`torch.FloatTensor` of shape `()`, *optional*): Mean distance; absent where it was not computed.
-        num_labels, num_pairs (`torch.LongTensor` of shape `()`): What the two are means over; the second may be absent.
+        num_labels, num_pairs (`torch.LongTensor` of shape `()`): What they are means over; the second may be absent.
         source_states, target_states (`torch.FloatTensor` of shape `(batch_size, hidden_size)`, *optional*): Of views.
     """
 

@@ -1,0 +1,44 @@
+"""Arguments of the command that evaluates language models."""
+
+from dataclasses import dataclass, field
+
+from ..errors import UserError
+from .evaluation_arguments import EncoderArguments
+
+
+@dataclass
+class LLMEvaluationArguments:
+    """Which models answer which records, and how the answers are judged."""
+
+    output_dir: str | None = field(default=None, metadata={"help": "Folder for results, answers and pictures."})
+    models: list[str] = field(default_factory=list, metadata={"help": "name=DIR, or name=DIR,DIR for several seeds."})
+    task: str = field(default="exact_match", metadata={"help": "How answers are judged: synth, gsm8k, spider, ..."})
+    test_file: list[str] = field(
+        default_factory=list, metadata={"help": "Records to answer; those of the first model's recipe if absent."}
+    )
+    max_test_samples: int | None = field(default=None, metadata={"help": "Use only the first of them."})
+    baseline: str | None = field(default=None, metadata={"help": "Model to compare with; the first one if absent."})
+    spider_tables: str | None = field(
+        default=None, metadata={"help": "tables.json(.gz) of Spider: its schemas, filled with made-up rows."}
+    )
+    max_new_tokens: int | None = field(default=None, metadata={"help": "Longest answer; the task's if absent."})
+    batch_size: int = field(default=64, metadata={"help": "Prompts, or records, at a time."})
+    generate: bool = field(default=True, metadata={"help": "Answer the records; otherwise only measure geometry."})
+    geometry: bool = field(default=True, metadata={"help": "Measure how the two views lie to each other."})
+    tsne: bool = field(default=True, metadata={"help": "Draw both views in the plane, where there are enough."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run model code that comes with a checkpoint."})
+    num_threads: int | None = field(default=None, metadata={"help": "CPU threads; all cores by default."})
+
+    def __post_init__(self):
+        if not self.output_dir:
+            raise UserError("`output_dir` is missing: say where results go.")
+        if not self.generate and not self.geometry:
+            raise UserError("`generate` and `geometry` are both off: there is nothing to do.")
+        for name in ("max_new_tokens", "batch_size", "num_threads", "max_test_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"`{name}` is {value}; it must be at least 1.")
+
+    def named_models(self) -> dict[str, list[str]]:
+        """Returns the directories of each model: one per seed."""
+        return EncoderArguments(models=self.models).named_models()

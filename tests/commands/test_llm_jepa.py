@@ -1,0 +1,186 @@
+"""Training, comparing and evaluating language models through the commands."""
+
+import json
+
+import pytest
+
+from predrec.commands.evaluate_llm_jepa import main as evaluate
+from predrec.commands.finetune_llm_jepa import main as finetune
+from predrec.configuration.recipes import read_recipe
+from predrec.eval.results import read_results
+
+from .. import causal
+
+MODEL = json.dumps(
+    {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    | {"num_key_value_heads": 4}
+)
+TINY = [
+    *("--init", "random", "--model_type", "llama", "--model_config", MODEL, "--train_tokenizer", "true"),
+    *("--vocab_size", "330", "--max_seq_length", "128", "--generated_pairs", "60", "--generated_test_pairs", "20"),
+    *("--max_steps", "3", "--per_device_train_batch_size", "8", "--eval_strategy", "no", "--save_strategy", "no"),
+    *("--task", "synth", "--max_new_tokens", "8", "--num_threads", "1", "--disable_tqdm", "true"),
+    *("--report_to", "none", "--seed", "5"),
+]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Two methods with two seeds."""
+    folder = tmp_path_factory.mktemp("compared")
+    words = [*TINY, "--compare", "ntp", "llm_jepa", "--seeds", "1", "2", "--output_dir", str(folder)]
+    assert finetune(words) == 0
+    return folder
+
+
+def test_every_method_and_seed_leaves_its_model_answers_and_recipe(compared):
+    for name in ("ntp-1", "ntp-2", "llm_jepa-1", "llm_jepa-2"):
+        files = {path.name for path in (compared / name).iterdir()}
+        assert {"model.safetensors", "tokenizer.json", "answers.jsonl", "recipe.yaml", "training_curves.png"} <= files
+        rows = [json.loads(line) for line in (compared / name / "answers.jsonl").read_text().splitlines()]
+        assert len(rows) == 20 and set(rows[0]) == {
+            *("prompt", "gold", "answer", "exact_match", "startswith", "regex_equivalence")
+        }
+        recipe = read_recipe(compared / name / "recipe.yaml")
+        assert [recipe["method"], recipe["seed"]] == name.split("-")
+
+
+def test_results_say_what_was_measured_and_spent(compared):
+    results = read_results(compared)
+    assert results.model_names == ["ntp", "llm_jepa"]
+    assert len(results.values(kind="answers", model="llm_jepa", metric="exact_match")) == 2
+    ntp, jepa = (next(m for m in results.models if m["name"] == name) for name in ("ntp", "llm_jepa"))
+    assert ntp["steps"] == jepa["steps"] == 3 and ntp["flops"] < jepa["flops"] and ntp["seed"] == 1
+
+
+def test_the_recipe_of_a_run_repeats_it(compared, tmp_path):
+    again = tmp_path / "again"
+    assert finetune([str(compared / "llm_jepa-2" / "recipe.yaml"), "--output_dir", str(again)]) == 0
+    assert (again / "model.safetensors").read_bytes() == (compared / "llm_jepa-2" / "model.safetensors").read_bytes()
+    assert (again / "answers.jsonl").read_text() == (compared / "llm_jepa-2" / "answers.jsonl").read_text()
+
+
+def test_evaluation_of_what_was_saved_gives_the_same_answers(compared, tmp_path, capsys):
+    models = [
+        f"ntp={compared / 'ntp-1'},{compared / 'ntp-2'}",
+        f"jepa={compared / 'llm_jepa-1'},{compared / 'llm_jepa-2'}",
+    ]
+    words = ["--task", "synth", "--max_new_tokens", "8", "--num_threads", "1", "--output_dir", str(tmp_path)]
+    assert evaluate(["--models", *models, *words]) == 0
+    for number, name in enumerate(("ntp-1", "ntp-2")):
+        assert (tmp_path / f"answers-ntp-{number}.jsonl").read_text() == (
+            compared / name / "answers.jsonl"
+        ).read_text()
+    results = read_results(tmp_path)
+    assert len(results.values(kind="geometry", model="jepa", metric="matched_cosine")) == 2
+    assert (tmp_path / "difference_spectrum.png").stat().st_size > 5000
+    printed = capsys.readouterr().out
+    assert "exact_match" in printed and "matched_cosine" in printed and "minus ntp" in printed
+
+
+def test_views_are_drawn_where_there_are_enough(compared, tmp_path):
+    data = tmp_path / "test.jsonl"
+    data.write_text("".join(json.dumps({"text": f"text {n}", "code": f"code {n}"}) + "\n" for n in range(40)))
+    words = ["--models", f"a={compared / 'llm_jepa-1'}", "--generate", "false", "--test_file", str(data)]
+    assert evaluate([*words, "--num_threads", "1", "--output_dir", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "views-a.png").stat().st_size > 5000
+    assert not list((tmp_path / "out").glob("answers*"))
+
+
+@pytest.mark.parametrize("options", [["--use_lora", "true", "--lora_rank", "4"], ["--strip_predictor_tokens", "true"]])
+def test_a_model_on_disk_is_fine_tuned(tmp_path, options):
+    tokenizer = causal.tokenizer("qwen")
+    causal.model(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    data = tmp_path / "train.jsonl"
+    data.write_text("".join(json.dumps({"text": f"text {n}", "code": "ab"[n % 2]}) + "\n" for n in range(30)))
+    words = [
+        *("--model_name_or_path", str(tmp_path / "base"), "--train_file", str(data), "--test_file", str(data)),
+        *("--max_test_samples", "4", "--task", "exact_match", "--max_new_tokens", "4", "--max_seq_length", "64"),
+        *("--max_steps", "2", "--per_device_train_batch_size", "4", "--eval_strategy", "no", "--save_strategy", "no"),
+        *("--num_threads", "1", "--disable_tqdm", "true", "--report_to", "none"),
+    ]
+    assert finetune([*words, *options, "--output_dir", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "adapter_model.safetensors").is_file() == ("--use_lora" in options)
+    assert ("predictor" in (tmp_path / "run" / "tokenizer.json").read_text()) == ("--use_lora" in options)
+    more = ["--models", f"a={tmp_path / 'run'}", "--test_file", str(data), "--max_test_samples", "8"]
+    more += ["--max_new_tokens", "4", "--num_threads", "1", "--output_dir", str(tmp_path / "out")]
+    assert evaluate(more) == 0
+
+
+def test_as_published_runs_and_says_so_in_its_recipe(tmp_path):
+    assert finetune([*TINY, "--reference_compat", "true", "--output_dir", str(tmp_path / "run")]) == 0
+    assert read_recipe(tmp_path / "run" / "recipe.yaml")["reference_compat"] is not None
+
+
+def test_interrupted_comparisons_go_on(compared, tmp_path, capsys):
+    words = [*TINY, "--save_strategy", "steps", "--save_steps", "2", "--output_dir", str(tmp_path / "run")]
+    assert finetune(words) == 0
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert finetune(words) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert finetune([*words, "--resume_from_checkpoint", "true"]) == 0
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert finetune([*words, "--resume_from_checkpoint", "true", "--learning_rate", "1"]) == 2
+    assert "`learning_rate`" in capsys.readouterr().err
+
+
+CHAT = {"messages": [{"role": "user", "content": "q"}]}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--task", "sinth"], "Unknown task `sinth`; did you mean `synth`?"),
+        (["--num_predictor_tokens", "11"], "`num_predictor_tokens` is 11"),
+        (["--jepa_dropout", "1"], "`jepa_dropout` is 1.0"),
+        (["--jepa_lambda", "-1"], "`jepa_lambda` is -1.0"),
+        (["--temperature", "0"], "`temperature` is 0.0"),
+        (["--method", "ntp", "--gamma", "0"], "`gamma` is 0"),
+        (["--max_flops", "1e12"], "`max_flops` decides the number of updates"),
+        (["--max_flops", "1e30", "--max_steps", "-1"], "`max_flops` is 1e+30"),
+        (["--compare", "ntp", "mlm"], "`compare`: 'mlm' is not one of"),
+        (["--seeds", "1", "1"], "names something twice"),
+        (["--train_file", "nowhere.jsonl"], "'nowhere.jsonl' does not exist"),
+        (["--test_file", "nowhere.jsonl"], "need a `train_file`"),
+        (["--readout", "3"], "`readout` is '3'"),
+        (["--max_seq_length", "9"], "All 54 records were dropped"),
+        (["--chat_format", "plain", "--view_prefix", "nothing"], "view_prefix"),
+        (["--per_device_train_batch_size", "500"], "`dataloader_drop_last` drops all there is"),
+        (["--use_lora", "true", "--strip_predictor_tokens", "true"], "merge the adapters"),
+        (["--model_type", "lama"], "did you mean `llama`"),
+        (["--metric_for_best_model", "eval_mlm_loss"], "`metric_for_best_model`"),
+        (["--jepa_lamda", "1"], "did you mean `jepa_lambda`?"),
+        (["--validation_share", "0"], "`validation_share` is 0.0"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_named(tmp_path, capsys, words, message):
+    assert finetune([*TINY, "--output_dir", str(tmp_path / "run"), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and "Traceback" not in error
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_records_without_an_answer_are_named(tmp_path, capsys):
+    (tmp_path / "x.jsonl").write_text(json.dumps(CHAT) + "\n")
+    assert finetune([*TINY, "--train_file", str(tmp_path / "x.jsonl"), "--output_dir", str(tmp_path / "run")]) == 2
+    assert "row 1: `messages` must be a user turn and an assistant turn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Give `models`"),
+        (["--models", "a=nowhere"], "cannot load a tokenizer from 'nowhere'"),
+        (["--models", "a=x", "--baseline", "b"], "`baseline` 'b' is none of the models a"),
+        (["--models", "a=x", "--task", "sql"], "Unknown task `sql`"),
+        (["--models", "a=x", "--generate", "false", "--geometry", "false"], "nothing to do"),
+        (["--models", "a=x", "--batch_size", "0"], "`batch_size` is 0"),
+        (["--models", "a=x", "--task", "spider"], "needs `spider_tables`"),
+    ],
+    ids=str,
+)
+def test_mistakes_of_evaluation_are_named(tmp_path, capsys, words, message):
+    assert evaluate([*words, "--output_dir", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
