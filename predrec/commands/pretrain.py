@@ -35,9 +35,17 @@ from ..errors import UserError
 from ..modeling import PredRecForPreTraining
 from ..modeling.encoders import ENCODERS
 from ..trainers import NonFiniteLossError, PredRecTrainer, PredRecTrainingArguments
-from ..trainers.checkpoints import check_data, check_recipe, checkpoints_in, resume_point
+from ..trainers.checkpoints import (
+    check_data,
+    check_recipe,
+    checkpoints_in,
+    resume_point,
+    write_errors_explained,
+)
 from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.curves import plot_training_curves
+from ..trainers.export import EXPORT_STAGING
+from ..trainers.failures import RunFailedError, failures_explained
 from ..trainers.interrupt import InterruptCallback
 
 logger = logging.get_logger(__name__)
@@ -47,7 +55,7 @@ DEFAULT_VOCAB_SIZE = 30522
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0, 1 for a loss that is not finite, 2 for what the user can mend."""
+    """Runs the command; returns its exit code: 0, 1 for a run that failed, 2 for what the user can mend."""
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         (data, model, training), recipe = parse_recipe(argv, ARGUMENTS)
@@ -55,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except NonFiniteLossError as error:
+    except (NonFiniteLossError, RunFailedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -144,16 +152,18 @@ def pretrain(
         for name, value in (facts | {"model": _size(model), "threads": str(torch.get_num_threads())}).items():
             print(f"{name}: {value}", flush=True)
 
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with failures_explained(training.output_dir):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if interrupt.signal_number is None:
+            finish(trainer, recipe)
+        # A launcher ends all processes when one has ended with an error code, and the first may still be saving.
+        trainer.accelerator.wait_for_everyone()
+    # Processes that leave with their connections open may abort on the way out.
+    trainer.accelerator.end_training()
     if interrupt.signal_number is not None:
         if trainer.is_world_process_zero():
-            again = _command(argv, "--resume_from_checkpoint", "true")
-            print(f"stopped at step {trainer.state.global_step}; go on with:\n  {again}")
+            print(f"stopped at step {trainer.state.global_step}; go on with:\n  {_again(argv)}")
         return 128 + interrupt.signal_number
-    finish(trainer, recipe)
-    # Processes that leave with their connections open may abort on the way out.
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
     if trainer.is_world_process_zero():
         print(_farewell(trainer, argv, time.perf_counter() - started))
     return 0
@@ -322,10 +332,11 @@ def finish(trainer: PredRecTrainer, recipe: dict[str, Any]) -> None:
     """Turns the root of the output directory into the trained encoder, with its card, curves and recipe."""
     output_dir = Path(trainer.args.output_dir)
     trainer.save_model()
-    if trainer.args.should_save:
-        plot_training_curves(trainer.state.log_history, output_dir / "training_curves.png")
-        write_recipe(output_dir / "recipe.yaml", recipe, "predrec recipe of this run")
-    trainer.create_model_card()
+    with write_errors_explained("the model card, curves and recipe", output_dir, output_dir / EXPORT_STAGING):
+        if trainer.args.should_save:
+            plot_training_curves(trainer.state.log_history, output_dir / "training_curves.png")
+            write_recipe(output_dir / "recipe.yaml", recipe, "predrec recipe of this run")
+        trainer.create_model_card()
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
 
@@ -345,6 +356,12 @@ def _command(argv: Sequence[str], *more: str) -> str:
         position = words.index("--hub_token")
         del words[position : position + 2]
     return f"{_bin()}accelerate launch scripts/pretrain.py {shlex.join([*words, *more])}"
+
+
+def _again(argv: Sequence[str]) -> str:
+    """Returns the command line that goes on with this run."""
+    goes_on = ["--resume_from_checkpoint", "true"]
+    return _command(argv, *([] if list(argv[-2:]) == goes_on else goes_on))
 
 
 def _bin() -> str:

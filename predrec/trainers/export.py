@@ -10,6 +10,9 @@ from transformers.utils import logging
 
 from ..modeling import AUTO_MAP, PredRecForPreTraining
 from .checkpoints import write_errors_explained
+from .whole_folders import sync
+
+EXPORT_STAGING = ".export.partial"
 
 
 def export_encoder(
@@ -31,13 +34,14 @@ def export_encoder(
         UserError: If it cannot be written; what was in the directory before stays.
     """
     output_dir = Path(output_dir)
-    staging = output_dir / ".export.partial"
+    staging = output_dir / EXPORT_STAGING
     with write_errors_explained("the trained encoder", output_dir, staging):
         shutil.rmtree(staging, ignore_errors=True)
         prefix = "masked_lm."
         weights = state_dict and {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
         write_masked_lm(model.masked_lm, tokenizer, staging, weights)
         for path in sorted(staging.iterdir()):
+            sync(path)
             os.replace(path, output_dir / path.name)
         staging.rmdir()
 

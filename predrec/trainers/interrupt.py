@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,10 +25,19 @@ def start_worker(worker_id: int, begin: Callable[[int], None] | None = None) -> 
         worker_id (`int`): Its number.
         begin (`Callable`, *optional*): What else it does at first.
     """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
     if begin is not None:
         begin(worker_id)
+
+
+def _obey_parent(parent: int) -> None:
+    """Waits for the SIGTERM of the process that trains, with which it ends workers that do not end themselves."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 class InterruptCallback(TrainerCallback):

@@ -1,0 +1,53 @@
+"""What fails around a run: a process that loads data, another process of the run. Said in words, with what is left."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import UserError
+from .checkpoints import checkpoints_in
+
+FAILURES = (
+    (
+        r"DataLoader worker \(pid",
+        "A process that loads data died. Systems end processes when memory runs out: fewer `dataloader_num_workers` "
+        "take less.",
+    ),
+    (
+        r"gloo|NCCL|ProcessGroup|Connection (closed|reset) by peer|[Tt]imed out",
+        "Another process of the run died, or has not answered for `ddp_timeout` seconds. What it printed says more.",
+    ),
+)
+"""What such an error says, and what it means."""
+
+
+class RunFailedError(RuntimeError):
+    """Something around the run failed. It can go on from its last checkpoint."""
+
+
+@contextmanager
+def failures_explained(output_dir: str | Path) -> Iterator[None]:
+    """Turns errors of what is around a run into a [`RunFailedError`], and takes tracebacks out of a [`UserError`].
+
+    Args:
+        output_dir (`str`): Directory of the run.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(_own_words(error)) from error
+    except RuntimeError as error:
+        meaning = next((meaning for pattern, meaning in FAILURES if re.search(pattern, str(error))), None)
+        if meaning is None:
+            raise
+        kept = checkpoints_in(output_dir)
+        left = f"{kept[-1].name} is intact" if kept else "No checkpoint was written before"
+        raise RunFailedError(
+            f"{meaning} ({' '.join(str(error).split())[:300]}) {left}: go on with `--resume_from_checkpoint true`."
+        ) from error
+
+
+def _own_words(error: UserError) -> str:
+    """The message alone: one from a process that loads data comes with that process's traceback around it."""
+    return str(error.args[0]).rsplit(f"{UserError.__module__}.UserError: ", 1)[-1].strip()

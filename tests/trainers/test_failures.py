@@ -1,0 +1,74 @@
+"""Errors around a run are said in words, with what is left of it."""
+
+import os
+import signal
+
+import pytest
+from datasets import Dataset
+from transformers import TrainerCallback
+
+from predrec.data_collators import StreamedRows
+from predrec.errors import UserError
+from predrec.trainers.checkpoints import checkpoints_in
+from predrec.trainers.failures import RunFailedError, failures_explained
+from tests import training
+
+
+class KillWorker(TrainerCallback):
+    """kill -9 of a process that loads data, in the middle of a run."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 6:
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
+                os.kill(int(file.read().split()[-1]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_dead_worker_is_named_and_the_run_can_go_on(tmp_path, persistent):
+    options = {"max_steps": 12, "save_strategy": "steps", "save_steps": 4, "dataloader_num_workers": 2}
+    trainer = training.trainer(tmp_path, callbacks=[KillWorker()], dataloader_persistent_workers=persistent, **options)
+    words = r"process that loads data died.* checkpoint-4 is intact: go on with"
+    with pytest.raises(RunFailedError, match=words), failures_explained(tmp_path):
+        trainer.train()
+    resumed = training.trainer(tmp_path, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert checkpoints_in(tmp_path)[-1].name == "checkpoint-12"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:3270.",
+        "NCCL error in: ProcessGroupNCCL.cpp:1234, remote process exited or there was a network error",
+        "[/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 20000ms for recv operation to complete",
+    ],
+)
+def test_dead_process_is_told_from_other_errors(tmp_path, message):
+    (tmp_path / "checkpoint-8").mkdir()
+    words = r"Another process of the run died.* checkpoint-8 is intact"
+    with pytest.raises(RunFailedError, match=words), failures_explained(tmp_path):
+        raise RuntimeError(message)
+
+
+def test_failure_before_the_first_save_says_so(tmp_path):
+    with pytest.raises(RunFailedError, match="No checkpoint was written before"), failures_explained(tmp_path):
+        raise RuntimeError("Connection reset by peer")
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(RuntimeError, match=r"^shapes disagree$") as caught, failures_explained(tmp_path):
+        raise RuntimeError("shapes disagree")
+    assert type(caught.value) is RuntimeError
+
+
+def test_error_of_the_user_comes_out_of_a_worker_without_its_traceback(tmp_path):
+    trainer = training.trainer(tmp_path, kind="streamed", dataloader_num_workers=1)
+    nothing = Dataset.from_dict({"text": [" "]}).to_iterable_dataset()
+    trainer.train_dataset = StreamedRows(nothing, training.tokenizer(), training.LENGTH)
+    with (
+        pytest.raises(
+            UserError, match=r"^`streaming`: the corpus is empty, or holds less than one row of 32 tokens\.$"
+        ),
+        failures_explained(tmp_path),
+    ):
+        trainer.train()
