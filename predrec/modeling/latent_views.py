@@ -113,6 +113,7 @@ def view_distance(
     temperature: float = 0.07,
     pair_numbers: Tensor | None = None,
     symmetric: bool = False,
+    over_processes: bool = False,
 ) -> Tensor:
     """Returns how far predictions are from what they predict, averaged over pairs, in float32.
 
@@ -131,6 +132,8 @@ def view_distance(
         pair_numbers (`torch.LongTensor` of shape `(num_pairs,)`, *optional*):
             Pairs of one number are not each other's negatives in `infonce`: their targets are equal.
         symmetric (`bool`, defaults to `False`): Average `infonce` with that of finding the source.
+        over_processes (`bool`, defaults to `False`):
+            The targets of all processes are negatives in `infonce`, with gradient; numbers mean the same everywhere.
 
     Reference:
         Huang et al., 2025, https://arxiv.org/abs/2509.14252
@@ -140,9 +143,10 @@ def view_distance(
         everything = torch.ones(len(source), dtype=torch.bool, device=source.device)
         if distance == "infonce":
             numbers = torch.arange(len(source), device=source.device) if pair_numbers is None else pair_numbers
-            loss = infonce_loss(source, target, everything, numbers, temperature)
+            shared = {"over_processes": over_processes, "shared_ids": pair_numbers is not None}
+            loss = infonce_loss(source, target, everything, numbers, temperature, **shared)
             if symmetric:
-                loss = (loss + infonce_loss(target, source, everything, numbers, temperature)) / 2
+                loss = (loss + infonce_loss(target, source, everything, numbers, temperature, **shared)) / 2
             return loss
         if distance == "smooth_l1":
             source, target = (F.layer_norm(states, states.shape[-1:]) for states in (source, target))

@@ -178,6 +178,7 @@ def infonce_loss(
     token_ids: Tensor,
     temperature: float = 0.1,
     over_processes: bool = False,
+    shared_ids: bool = False,
 ) -> Tensor:
     """Cross-entropy, in nats, of finding each prediction's own target among the batch's targets by cosine.
 
@@ -189,11 +190,12 @@ def infonce_loss(
         token_ids (`torch.LongTensor` of shape `(num_targets,)`): Number of the token in the batch that a row is for.
         temperature (`float`): Divides the cosines.
         over_processes (`bool`): See the module.
+        shared_ids (`bool`): Numbers mean the same on all processes, which otherwise number their own tokens.
 
     Reference:
         van den Oord et al., 2018, https://arxiv.org/abs/1807.03748
     """
-    if over_processes:  # Each process numbers its own tokens.
+    if over_processes and not shared_ids:
         token_ids = token_ids * process_count() + process_index()
     predicted, target = F.normalize(predicted, dim=-1), F.normalize(target, dim=-1)
     spread = SpreadRows(mask, MAX_CONTRASTED, over_processes)

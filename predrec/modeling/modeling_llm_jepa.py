@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .gathering import process_count
 from .latent_views import Distance, Separation, encode_views, find_separation, tube_loss, view_distance
 
 
@@ -138,12 +139,14 @@ class LLMJepaModel(nn.Module):
         outputs = self.causal_lm(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False, output_hidden_states=tube
         )
+        # Data-parallel training averages gradients over processes, so each divides by its share of the update.
+        divisor = num_labels if labels_in_update is None else labels_in_update / process_count()
         # The model's own loss, so that without the second term this is ordinary training to the last bit.
         ntp = self.base.loss_function(
             logits=outputs.logits,
             labels=labels,
             vocab_size=self.config.get_text_config().vocab_size,
-            num_items_in_batch=num_labels if labels_in_update is None else labels_in_update,
+            num_items_in_batch=divisor,
         )
         loss = objective.gamma * ntp
         jepa, source, target = None, None, None
@@ -155,9 +158,9 @@ class LLMJepaModel(nn.Module):
         if tube:
             jepa = tube_loss(outputs.hidden_states[-1], attention_mask.bool())
         if jepa is not None and objective.method != "ntp" and objective.jepa_lambda != 0:
-            share = 1.0 if targets_in_update is None else num_pairs / targets_in_update
+            share = 1.0 if targets_in_update is None else num_pairs * process_count() / targets_in_update
             loss = loss + objective.jepa_lambda * self.lambda_share * share * jepa
-        share = 1.0 if labels_in_update is None else labels_in_update / num_labels.clamp(min=1)
+        share = 1.0 if labels_in_update is None else divisor / num_labels.clamp(min=1)
         return LLMJepaOutput(
             loss=loss,
             ntp_loss=ntp.detach() * share,
@@ -179,9 +182,15 @@ class LLMJepaModel(nn.Module):
         return source, target
 
     def _distance(self, source: Tensor, target: Tensor, views: Mapping[str, Tensor]) -> Tensor:
-        objective = self.objective
-        numbers = views.get("pair_numbers")
-        return view_distance(source, target, objective.distance, objective.temperature, numbers, objective.symmetric)
+        return view_distance(
+            source,
+            target,
+            self.objective.distance,
+            self.objective.temperature,
+            views.get("pair_numbers"),
+            self.objective.symmetric,
+            over_processes=self.training,
+        )
 
     @torch.no_grad()
     def update_target_encoder(self, decay: float, skipped: Tensor | None = None) -> None:

@@ -130,8 +130,10 @@ class LLMJepaTrainer(ObjectiveTrainer):
             )
         finally:
             handle.remove()
-        source, target, numbers = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        measured = view_measures(*self._of_all_processes(source, target, numbers))
+        # With fewer batches than processes, some have none.
+        states = torch.empty(0, self.model.config.get_text_config().hidden_size)
+        kept = kept or [(states, states, torch.empty(0, dtype=torch.long))]
+        measured = view_measures(*self._of_all_processes(*(torch.cat(parts) for parts in zip(*kept, strict=True))))
         result.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in measured.items()})
         return result
 
