@@ -42,6 +42,9 @@ REFUSED = {
     "deepspeed in half precision": """
         DeepSpeed's `bf16` and `fp16` cast the target encoder, too, whose small steps are then lost to rounding. Set
         their `enabled` to false and use `torch_autocast`, as in recipes/accelerate/zero2.json.""",
+    "deepspeed and half precision": """
+        With DeepSpeed, `bf16` and `fp16` must be false: its own config says how to compute (`torch_autocast` in
+        recipes/accelerate/zero2.json).""",
     "deepspeed that skips": """
         `non_finite=skip` is not for DeepSpeed, which shows its gradients to nobody. Use stop.""",
     "megatron": """
@@ -96,6 +99,7 @@ def _refused(args: TrainingArguments, accelerator: Accelerator, model: nn.Module
         conditions |= {
             "zero 3": plugin.zero_stage == 3,
             "deepspeed in half precision": any(value not in (None, False) for value in enabled),
+            "deepspeed and half precision": args.bf16 or args.fp16,
             "deepspeed that skips": args.non_finite == "skip",
         }
     return (name for name, holds in conditions.items() if holds)

@@ -19,6 +19,7 @@ FSDP, DEEPSPEED, MANY = DistributedType.FSDP, DistributedType.DEEPSPEED, Distrib
 
 def arguments(**fields):
     defaults = {"n_gpu": 1, "fsdp": None, "deepspeed": None, "torch_compile": False, "non_finite": "stop"}
+    defaults |= {"bf16": False, "fp16": False}
     return SimpleNamespace(**(defaults | fields))
 
 
@@ -53,6 +54,7 @@ REFUSALS = {
     "fsdp that compiles": lambda: (arguments(fsdp=True, torch_compile=True), fsdp()),
     "zero 3": lambda: (arguments(deepspeed="zero.json"), deepspeed(stage=3)),
     "deepspeed in half precision": lambda: (arguments(deepspeed="zero.json"), deepspeed(bf16={"enabled": True})),
+    "deepspeed and half precision": lambda: (arguments(deepspeed="zero.json", bf16=True), deepspeed()),
     "deepspeed that skips": lambda: (arguments(deepspeed="zero.json", non_finite="skip"), deepspeed()),
     "megatron": lambda: (arguments(), accelerator(DistributedType.MEGATRON_LM)),
     "parts of a layer": lambda: (arguments(), accelerator(cp_size=2)),
