@@ -12,13 +12,14 @@ from pathlib import Path
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
-from predrec.commands import analyze_representations, evaluate_sts, pretrain, probe_glue
+from predrec.commands import analyze_representations, evaluate_sts, finetune_llm_jepa, pretrain, probe_glue
 from predrec.commands.main import COMMANDS
 from predrec.commands.main import main as console
 from predrec.configuration import parse_recipe
 from predrec.configuration.benchmark_arguments import BenchmarkArguments
 from predrec.configuration.conversion_arguments import ConversionArguments
 from predrec.configuration.export_arguments import ExportArguments
+from predrec.configuration.llm_evaluation_arguments import LLMEvaluationArguments
 from predrec.configuration.push_arguments import PushArguments
 from predrec.configuration.report_arguments import ReportArguments
 from tests.commands.test_pretrain import TINY
@@ -37,6 +38,8 @@ ARGUMENTS = {
     "export": (ExportArguments,),
     "push_to_hub": (PushArguments,),
     "convert_reference_checkpoint": (ConversionArguments,),
+    "finetune_llm_jepa": finetune_llm_jepa.ARGUMENTS,
+    "evaluate_llm_jepa": (LLMEvaluationArguments,),
 }
 NAMES = {module: name for name, module in COMMANDS.items()}
 
@@ -52,11 +55,21 @@ ENCODED = [
 ]
 PROBE = ["--num_threads", "1", "--seeds", "2", "--num_train_epochs", "1", "--max_train_samples", "40"]
 SMALLEST = ["--use_cpu", "--arms", "mlm", "--size", "tiny", "--max_seq_length", "64", "--batch_size", "2"]
+LANGUAGE = [
+    *[
+        "--model_config",
+        '{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}',
+    ],
+    *["--generated_pairs", "60", "--generated_test_pairs", "20", "--max_steps", "2", "--eval_strategy", "no"],
+    *["--max_new_tokens", "4", "--num_threads", "1", "--disable_tqdm", "true", "--per_device_train_batch_size", "8"],
+]
 OVERRIDES = {
     "benchmark": [*SMALLEST, "--steps", "1", "--warmup_steps", "1", "--num_workers", "0"],
     "pretrain": [*TINY, "--max_steps", "2"],
     "analyze_representations": ENCODED,
     "evaluate_sts": ENCODED,
+    "finetune_llm_jepa": LANGUAGE,
+    "evaluate_llm_jepa": ["--num_threads", "1", "--max_new_tokens", "4", "--max_test_samples", "20"],
     "convert_reference_checkpoint": [
         *["--tokenizer_name", "tokenizer", "--num_attention_heads", "2", "--predictor_num_attention_heads", "3"]
     ],
@@ -144,7 +157,7 @@ class Reader:
         if run:
             assert console([NAMES[module], *words, *overrides(module, words)]) == 0, shlex.join(words)
             return
-        if module != "pretrain":  # What comes first is no recipe, but a folder.
+        if module not in ("pretrain", "finetune_llm_jepa"):  # What comes first is no recipe, but a folder.
             words = words[next(index for index, word in enumerate(words) if word.startswith("-")) :]
         parsed = parse_recipe(words, ARGUMENTS[module], module)[0]
         if module == "pretrain":

@@ -25,7 +25,7 @@ def add_predictor_tokens(
     Args:
         model (`PreTrainedModel`): A causal language model; `config.predictor_token_ids` will name the tokens.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer; its other special tokens stay.
-        count (`int`): How many; 0 to [`MAX_PREDICTOR_TOKENS`].
+        count (`int`): How many; 0 to 10.
         seed (`int`, defaults to 0): Of the noise.
 
     Returns:
