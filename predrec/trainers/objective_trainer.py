@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..data_collators import PlacedCollator, StreamedRows
@@ -20,6 +21,7 @@ from .checkpoints import DATA_FILE, METRICS_FILE, committed_checkpoint, rotate
 from .epoch_ends import EpochEndCallback
 from .finite import Finding, FiniteGuard, SkipCallback, check_finite, not_finite_spreads
 from .interrupt import start_worker
+from .length_groups import SeededLengthGroups
 from .metrics import MetricSums
 from .run_args import RunArguments
 from .speed import SpeedLog
@@ -149,6 +151,14 @@ class ObjectiveTrainer(Trainer):
             return self._draws_for_itself(super().get_train_dataloader())
         finally:
             self.data_collator = kept
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            epoch = partial(_whole_epochs, self)
+            return SeededLengthGroups(sampler.batch_size, lengths=sampler.lengths, seed=seed, epoch=epoch)
+        return sampler
 
     def _draws_for_itself(self, loader: DataLoader) -> DataLoader:
         """Gives a loader its own generator, so that beginning to read changes no other draw, with workers or without.
@@ -362,6 +372,11 @@ class ObjectiveTrainer(Trainer):
         weights = whole_weights(self.model, self.accelerator)
         if self.args.should_save:
             self.export(directory, weights)
+
+
+def _whole_epochs(trainer: Trainer) -> int:
+    """Returns how many epochs are over."""
+    return int(trainer.state.epoch + 1e-6)
 
 
 def _count_tokens(inputs: dict[str, Tensor]) -> Tensor | int:

@@ -14,6 +14,7 @@ from predrec.trainers import PredRecTrainer
 from predrec.trainers.checkpoints import checkpoints_in
 from predrec.trainers.streaming import STREAM_FILE
 from tests import training
+from tests.processes import in_two_processes
 
 TIMES = {
     "tokens_per_second",
@@ -133,7 +134,8 @@ KINDS = ("packed", "documents", "isolated", "streamed", "streamed documents")
 ACCUMULATION = {1: {"per_device_train_batch_size": 8}, 2: {"per_device_train_batch_size": 4}}
 """The same updates of 8 rows: 13 or 14 an epoch, the last one shorter."""
 
-DRAWING = {"jepa_loss": "sigreg", "encoder": training.encoder_config(hidden_dropout_prob=0.1)}
+DROPPING = {"encoder": training.encoder_config(hidden_dropout_prob=0.1)}
+DRAWING = {"jepa_loss": "sigreg", **DROPPING}
 """What draws from the global random state in every update: sliced directions, dropout."""
 
 OPTIONS = {
@@ -186,6 +188,7 @@ VARIANTS = (
     {"lr_scheduler_type": "constant", "max_steps": 20},
     {"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch"},
     {"save_strategy": "best"},
+    {"train_sampling_strategy": "group_by_length", "kind": "documents"},
 )
 
 
@@ -194,6 +197,40 @@ def test_variant_in_parts_equals_an_uninterrupted_one(tmp_path, variant):
     options = {name: value for name, value in OPTIONS.items() if name not in DRAWING} | variant
     parts = in_parts(tmp_path / "parts", [stop for stop in stops("packed") if stop < options["max_steps"]], **options)
     assert_equal(parts, trained(tmp_path / "whole", **options))
+
+
+TWO = """
+import sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from tests.trainers import test_resume
+test_resume.in_parts_and_whole(Path(sys.argv[1]))
+"""
+OF_TWO = (("packed", 0, 1), ("documents", 2, 2), ("streamed", 1, 2))
+"""Kinds of rows, workers of each process, batches in an update."""
+
+
+def in_parts_and_whole(folder):
+    """Compares, on each process, runs in parts with uninterrupted ones without workers, and says so."""
+    for kind, workers, accumulation in OF_TWO:
+        options = {"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": 4 // accumulation}
+        options |= {name: value for name, value in OPTIONS.items() if name not in DRAWING} | {"kind": kind, **DROPPING}
+        options["max_steps"] = 18
+        whole = trained(folder / kind / "whole", **options)
+        parts = in_parts(folder / kind / "parts", stops(kind)[:2], dataloader_num_workers=workers, **options)
+        assert whole[0].args.world_size == 2 and len(whole[1]) >= 18
+        assert_equal(parts, whole)
+        print(f"rank {whole[0].args.process_index}: {kind} in parts equals an uninterrupted run\n", end="", flush=True)
+    whole[0].accelerator.wait_for_everyone()
+    whole[0].accelerator.end_training()
+
+
+@pytest.mark.slow
+def test_run_of_two_processes_in_parts_equals_an_uninterrupted_one(tmp_path):
+    printed = in_two_processes(TWO, tmp_path).splitlines()
+    for kind, _, _ in OF_TWO:
+        for rank in (0, 1):
+            assert f"rank {rank}: {kind} in parts equals an uninterrupted run" in printed
 
 
 def test_every_step_of_a_run_can_be_resumed(tmp_path):
