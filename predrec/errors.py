@@ -14,6 +14,13 @@ class UserError(ValueError):
         return one_line(super().__str__())
 
 
+def reason_of(error: BaseException) -> str:
+    """Returns what a loader's error says, or, if it is about code that a checkpoint brings along, what holds here."""
+    if "trust_remote_code" in str(error):
+        return "it needs code that it brings along, and no such code is run here"
+    return str(error).rstrip(".") or type(error).__name__
+
+
 def one_line(message: str) -> str:
     """Returns a message on one line, of bounded length, with characters escaped that a terminal would act upon."""
     text = "".join(

@@ -27,6 +27,7 @@ from ..data_collators import (
     TokenRows,
     load_corpus,
     load_tokenizer,
+    sample_documents,
     tokenize_documents,
     train_tokenizer,
 )
@@ -109,8 +110,6 @@ def pretrain(
         check_recipe(checkpoint, recipe, {name: parser.get_default(name) for name in parser.field_names})
     started = time.perf_counter()
     use_all_cores(training.num_threads)
-    if training.device.type == "cpu":
-        keep_freed_memory()
     encoder_config = model_arguments.loaded_encoder_config() if model_arguments.init_from else None
     set_seed(training.seed)
     with training.main_process_first(desc="preparing data"):
@@ -127,6 +126,9 @@ def pretrain(
                 f"`dataloader_drop_last` drops all there is: {len(train_rows)} rows do not fill a batch of {together}."
             )
     facts = describe(corpus, train_rows, eval_rows, tokenizer)
+    if training.device.type == "cpu":
+        # Only now: what preparing the data has freed is not to be kept.
+        keep_freed_memory()
     interrupt = InterruptCallback()
     # What goes wrong from here on is a combination of arguments, or a library that one of them needs.
     with refused_as_user_error():
@@ -203,7 +205,8 @@ def prepare_tokenizer(
     if checkpoint is not None:
         return load_tokenizer(checkpoint)
     if data.train_tokenizer:
-        return train_tokenizer(corpus.train["text"], data.vocab_size or DEFAULT_VOCAB_SIZE, data.max_seq_length)
+        documents = sample_documents(corpus.train)
+        return train_tokenizer(documents, data.vocab_size or DEFAULT_VOCAB_SIZE, data.max_seq_length)
     return load_tokenizer(data.tokenizer_name or model.init_from)
 
 

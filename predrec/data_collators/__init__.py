@@ -4,7 +4,7 @@ from .collator import DataCollatorForPreTraining
 from .corpus import Corpus, load_corpus
 from .rows import DocumentRows, IsolatedRows, PackedRows, TokenRows, tokenize_documents
 from .streamed_rows import PlacedCollator, StreamedRows
-from .tokenizers import load_tokenizer, train_tokenizer
+from .tokenizers import load_tokenizer, sample_documents, train_tokenizer
 
 __all__ = [
     "Corpus",
@@ -17,6 +17,7 @@ __all__ = [
     "TokenRows",
     "load_corpus",
     "load_tokenizer",
+    "sample_documents",
     "tokenize_documents",
     "train_tokenizer",
 ]

@@ -1,6 +1,7 @@
 """The corpus: documents from files, from the Hub, or from Python's own documentation, as one text column."""
 
 import glob
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ import datasets
 from datasets import Dataset, IterableDataset
 
 from ..errors import UserError
+from .document_files import COMPRESSIONS, read_files
 from .python_docs import python_documents
 
 FORMATS = {".txt": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-COMPRESSIONS = {".gz", ".bz2", ".xz"}
+ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
 
 
 @dataclass
@@ -73,11 +75,11 @@ def load_corpus(
     if validation_file:
         validation = _load_files("validation_file", validation_file, text_column, sample_by, False)
     if not streaming:
-        train = _without_blank(train, "train_file" if train_file else "dataset_name")
+        train = _checked(train, "train_file" if train_file else "dataset_name")
     if validation is None:
         train, validation = _hold_out(train, validation_share, max_validation_documents, seed)
     else:
-        validation = _without_blank(validation, "validation_file" if validation_file else "dataset_name")
+        validation = _checked(validation, "validation_file" if validation_file else "dataset_name")
         if len(validation) > max_validation_documents:
             validation = validation.shuffle(seed=seed).select(range(max_validation_documents))
     return Corpus(train, validation, description)
@@ -85,36 +87,33 @@ def load_corpus(
 
 def _load_files(field: str, patterns: Sequence[str], text_column: str, sample_by: str, streaming: bool):
     paths = [path for pattern in patterns for path in (sorted(glob.glob(pattern, recursive=True)) or [pattern])]
-    missing = [path for path in paths if not Path(path).is_file()]
-    if missing and Path(missing[0]).is_dir():
-        raise UserError(
-            f"`{field}`: {missing[0]!r} is a directory: give files, or a glob such as '{missing[0]}/*.txt'."
-        )
+    # Unlike pathlib, os.path takes a name that is too long for one that is not there.
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing and os.path.isdir(missing[0] or "."):
+        folder = missing[0] or "."
+        raise UserError(f"`{field}`: {missing[0]!r} is a directory: give files, or a glob such as '{folder}/*.txt'.")
     if missing:
         raise UserError(f"`{field}`: {missing[0]!r} does not exist (working directory: {Path.cwd().name}/).")
     formats = {_format(field, path) for path in paths}
     if len(formats) > 1:
         raise UserError(f"`{field}`: the files have different formats ({', '.join(sorted(formats))}); give one.")
-    kind = formats.pop()
-    options = {"sample_by": sample_by} if kind == "text" else {}
-    try:
-        loaded = datasets.load_dataset(
-            kind, data_files={"train": paths}, split="train", streaming=streaming, **options
-        )
-        return _text_only(loaded, "text" if kind == "text" else text_column, field)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"`{field}`: cannot read {paths[0]!r} as {kind}: {_root(error)}") from error
+    return read_files(field, paths, formats.pop(), streaming, text_column, sample_by)
 
 
 def _format(field: str, path: str) -> str:
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    compressed = False
     while suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
-    kind = FORMATS.get(suffixes[-1] if suffixes else "")
+        compressed = True
+    last = suffixes[-1] if suffixes else ""
+    if last in ARCHIVES:
+        raise UserError(f"`{field}`: {path!r} is an archive: unpack it, and give the files.")
+    kind = FORMATS.get(last)
     if kind is None:
         raise UserError(f"`{field}`: {path!r} is none of {', '.join(FORMATS)} (optionally compressed).")
+    if kind == "parquet" and compressed:
+        raise UserError(f"`{field}`: {path!r} is compressed twice, since parquet has its own: decompress it.")
     return kind
 
 
@@ -150,13 +149,15 @@ def _text_only(dataset: Dataset | IterableDataset, text_column: str, field: str)
     return dataset if text_column == "text" else dataset.rename_column(text_column, "text")
 
 
-def _without_blank(dataset: Dataset, field: str) -> Dataset:
+def _checked(dataset: Dataset, field: str) -> Dataset:
+    """Returns the documents that are not blank; raises `UserError` if there are none. Of files, no other are read."""
     kinds = dataset.features["text"]
     if getattr(kinds, "dtype", None) not in ("string", "large_string"):
         raise UserError(f"`text_column`: the column holds {kinds}, not text.")
-    dataset = dataset.filter(
-        lambda texts: [bool(text and text.strip()) for text in texts], input_columns="text", batched=True
-    )
+    if not field.endswith("_file"):
+        dataset = dataset.filter(
+            lambda texts: [bool(text and text.strip()) for text in texts], input_columns="text", batched=True
+        )
     if not len(dataset):
         raise UserError(f"`{field}`: the corpus is empty: no document has any text.")
     return dataset

@@ -1,30 +1,75 @@
 """Rows of token ids: documents packed without padding, or one document per row."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import UserError
+from .documents import cut
 from .tokenizers import separator_id, start_id
+
+AT_ONCE = 2**19
+"""Characters that are tokenized at once, about: the tokenizer needs some hundred bytes for each while it works."""
+
+SAMPLE = 2**18
+"""Tokens from the beginning of the corpus that tell whether the tokenizer is of its language."""
+
+READ_AT_ONCE = 2**24
+"""Bytes of documents that are read at once, at most."""
 
 
 def tokenize_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase, dtype: str) -> dict[str, list[np.ndarray]]:
-    """Tokenizes documents; each ends with the separator. Special tokens written out in a text are plain text."""
-    encoded = tokenizer(
-        texts,
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
-    end = separator_id(tokenizer)
-    return {"input_ids": [np.array([*ids, end], dtype=dtype) for ids in encoded if ids]}
+    """Tokenizes documents; each ends with the separator. Special tokens written out in a text are plain text.
+
+    A document that is too long counts as several; see [`cut`].
+
+    Raises:
+        UserError: If the tokenizer fails.
+    """
+    end, documents = separator_id(tokenizer), []
+    for some in _groups(piece for text in texts for piece in cut(text)):
+        try:
+            encoded = tokenizer(
+                some,
+                add_special_tokens=False,
+                split_special_tokens=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )["input_ids"]
+            documents += [np.array([*ids, end], dtype=dtype) for ids in encoded if ids]
+        # Tokenizers raise nothing more special, and what they raise is decided by their file.
+        except Exception as error:
+            raise UserError(
+                f"`tokenizer_name`: the tokenizer fails on the corpus: {error}. Use another one."
+            ) from error
+    return {"input_ids": documents}
+
+
+def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Gives texts in groups of about [`AT_ONCE`] characters."""
+    group, size = [], 0
+    for text in texts:
+        group.append(text)
+        size += len(text)
+        if size >= AT_ONCE:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _documents_at_once(dataset: Dataset) -> int:
+    """Returns how many documents may be read at once: a thousand, fewer if the longest one is long."""
+    lengths = (pc.max(pc.binary_length(chunk)).as_py() or 0 for chunk in dataset.data.column("text").chunks)
+    return max(1, min(1000, READ_AT_ONCE // max(1, max(lengths, default=1))))
 
 
 def tokenize_documents(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, num_proc: int | None = None) -> Dataset:
@@ -36,12 +81,13 @@ def tokenize_documents(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, num
         num_proc (`int`, *optional*): Processes; the result does not depend on it.
 
     Raises:
-        UserError: If the tokenizer knows none of the corpus's words.
+        UserError: If the tokenizer fails, or knows none of the corpus's words.
     """
     dtype = "uint16" if len(tokenizer) <= 2**16 else "int32"
     tokenized = dataset.map(
         partial(tokenize_texts, tokenizer=tokenizer, dtype=dtype),
         batched=True,
+        batch_size=_documents_at_once(dataset),
         input_columns="text",
         remove_columns=dataset.column_names,
         features=datasets.Features({"input_ids": datasets.List(datasets.Value(dtype))}),
@@ -57,7 +103,7 @@ def _check_known(tokenized: Dataset, tokenizer: PreTrainedTokenizerBase) -> None
         raise UserError("`train_file`: the corpus has no tokens: the tokenizer drops all of its characters.")
     if tokenizer.unk_token_id is None:
         return
-    sample = np.concatenate(tokenized.with_format("numpy")[:1000]["input_ids"])
+    sample = TokenStream(tokenized).read(0, SAMPLE)
     words = sample[sample != separator_id(tokenizer)]
     if (words == tokenizer.unk_token_id).all():
         raise UserError(

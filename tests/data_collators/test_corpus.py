@@ -281,7 +281,7 @@ def test_load_corpus_refuses_a_blank_corpus():
 
 def test_load_corpus_refuses_an_empty_file():
     Path("empty.txt").touch()
-    with pytest.raises(UserError, match=r"`train_file`: cannot read 'empty.txt' as text"):
+    with pytest.raises(UserError, match="`train_file`: the corpus is empty"):
         load_corpus(train_file=["empty.txt"])
 
 
@@ -300,7 +300,7 @@ def test_load_corpus_refuses_a_single_document():
 
 def test_load_corpus_names_a_file_that_cannot_be_read():
     Path("broken.jsonl").write_text("{not json\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"`train_file`: cannot read 'broken.jsonl' as json: JSON parse error"):
+    with pytest.raises(UserError, match=r"`train_file`: cannot read 'broken.jsonl' as json: line 1 is not JSON"):
         load_corpus(train_file=["broken.jsonl"])
 
 

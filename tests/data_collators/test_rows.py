@@ -6,7 +6,9 @@ import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
 
 from predrec.data_collators import (
     DataCollatorForPreTraining,
@@ -14,9 +16,11 @@ from predrec.data_collators import (
     IsolatedRows,
     PackedRows,
     TokenRows,
+    rows,
     tokenize_documents,
 )
-from predrec.data_collators.rows import TokenStream
+from predrec.data_collators.documents import LONGEST
+from predrec.data_collators.rows import TokenStream, tokenize_texts
 from predrec.errors import UserError
 
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -114,6 +118,26 @@ def test_tokenize_documents_accepts_some_unknown_tokens(tiny_tokenizer):
 def test_tokenize_documents_refuses_a_corpus_without_tokens(tiny_tokenizer):
     with pytest.raises(UserError, match="`train_file`: the corpus has no tokens"):
         tokenize_documents(documents(["\u200b"]), tiny_tokenizer)
+
+
+@pytest.mark.parametrize("at_once", [1, 30, 2**19])
+def test_tokenize_texts_does_not_depend_on_how_much_is_done_at_once(tiny_tokenizer, monkeypatch, at_once):
+    expected = tokenize_texts(TEXTS, tiny_tokenizer, "uint16")["input_ids"]
+    monkeypatch.setattr(rows, "AT_ONCE", at_once)
+    found = tokenize_texts(TEXTS, tiny_tokenizer, "uint16")["input_ids"]
+    assert [ids.tolist() for ids in found] == [ids.tolist() for ids in expected]
+
+
+def test_tokenize_documents_counts_a_document_that_is_too_long_as_several(tiny_tokenizer):
+    text = "the cat " * (LONGEST // 8) + "a dog"
+    tokenized = tokenize_documents(documents([text, "a dog"]), tiny_tokenizer)
+    assert [len(ids) for ids in tokenized["input_ids"]] == [LONGEST // 4 + 1, 3, 3]
+
+
+def test_tokenize_texts_explains_a_tokenizer_that_fails():
+    broken = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="?")))
+    with pytest.raises(UserError, match=r"`tokenizer_name`: the tokenizer fails on the corpus: WordLevel error"):
+        tokenize_texts(["a b"], broken, "uint16")
 
 
 # Packed rows

@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from datasets import Dataset
 from tokenizers import Tokenizer, models
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
-from predrec.data_collators import load_tokenizer, train_tokenizer
+from predrec.data_collators import load_tokenizer, sample_documents, tokenizers, train_tokenizer
 from predrec.data_collators.tokenizers import MAX_ALPHABET, check_tokenizer, separator_id, start_id
 from predrec.errors import UserError
 
@@ -141,6 +142,30 @@ def test_train_tokenizer_limits_the_alphabet():
 def test_train_tokenizer_survives_saving(trained, tmp_path):
     trained.save_pretrained(tmp_path)
     assert load_tokenizer(tmp_path)(TEXTS)["input_ids"] == trained(TEXTS)["input_ids"]
+
+
+def test_train_tokenizer_learns_nothing_from_words_that_are_always_unknown():
+    noise = "".join(chr(97 + (7 * number * number) % 26) for number in range(50_000))
+    tokenizer = train_tokenizer([*TEXTS, noise], vocab_size=85, max_seq_length=64)
+    assert tokenizer.get_vocab() == train_tokenizer(TEXTS, vocab_size=85, max_seq_length=64).get_vocab()
+
+
+def test_train_tokenizer_reads_scripts_without_spaces():
+    tokenizer = train_tokenizer(["日本語の文章" * 100], vocab_size=100, max_seq_length=64)
+    assert "日" in tokenizer.get_vocab()
+
+
+def test_train_tokenizer_reads_no_further_than_its_limit(monkeypatch):
+    monkeypatch.setattr(tokenizers, "MAX_TRAINING_CHARACTERS", sum(map(len, TEXTS)))
+    assert "q" not in train_tokenizer([*TEXTS, "qqq"], vocab_size=85, max_seq_length=64).get_vocab()
+
+
+@pytest.mark.parametrize(("characters", "expected"), [(1000, 100), (500, 50), (100, 10), (1, 1)])
+def test_sample_documents_takes_evenly_spread_ones(characters, expected):
+    documents = Dataset.from_dict({"text": [f"{number:010d}" for number in range(100)]})
+    sample = sample_documents(documents, characters)
+    assert len(sample) == expected
+    assert list(sample) == [f"{number:010d}" for number in range(0, 100, 100 // expected)]
 
 
 @pytest.mark.slow
