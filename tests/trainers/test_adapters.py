@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from predrec.trainers.adapters import with_lora
 from predrec.modeling.predictor_tokens import add_predictor_tokens
+from predrec.trainers.adapters import with_lora
 
 from .. import causal
 
