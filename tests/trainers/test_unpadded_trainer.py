@@ -11,7 +11,7 @@ from predrec.modeling.attention import UNPADDED
 from predrec.trainers import PredRecTrainer
 from tests import training
 
-from .test_resume import assert_equal, in_parts, trained
+from . import test_resume as resume
 
 # Plain gradient descent: Adam makes a step of full size of rounding errors where the true gradient is zero.
 DESCENT = {"optim": "sgd", "learning_rate": 0.1, "lr_scheduler_type": "constant", "max_steps": 4}
@@ -216,7 +216,8 @@ def test_jepa_dropout_does_not_reach_evaluation(tmp_path):
 @pytest.mark.parametrize("options", [{}, {"packing": False, "mlm_view": "context", "center_targets": True}], ids=str)
 def test_resumed_run_with_jepa_dropout_equals_an_uninterrupted_one(tmp_path, options):
     options |= {"jepa_dropout": 0.5, "max_steps": 12, "logging_steps": 3, "save_strategy": "steps", "save_steps": 1000}
-    assert_equal(in_parts(tmp_path / "parts", [5], **options), trained(tmp_path / "whole", **options))
+    whole = resume.trained(tmp_path / "whole", **options)
+    resume.assert_equal(resume.in_parts(tmp_path / "parts", [5], **options), whole)
 
 
 # Several sets of masks
