@@ -142,6 +142,10 @@ class Reader:
                 self.script(launched(rest, get_args_parser(), "training_script"), run)
             case ["python", *rest]:
                 self.script(rest, run)
+            case ["sbatch", *rest]:  # Its own options stand before the script.
+                begin = next(index for index, word in enumerate(rest) if not word.startswith("-"))
+                assert (ROOT / rest[begin]).is_file() and not run, f"there is no {rest[begin]}, or no SLURM"
+                self.console("pretrain", rest[begin + 1 :], run)
             case ["predrec", name, *rest]:
                 self.console(COMMANDS[name], rest, run)
             case _:

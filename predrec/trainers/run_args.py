@@ -111,9 +111,11 @@ class RunArguments(TrainingArguments):
     def __post_init__(self):
         if not self.output_dir:
             raise ValueError("`output_dir` is missing: say where checkpoints and the trained model go.")
-        # The command line parses both as text; "true" means the newest checkpoint.
-        if isinstance(self.resume_from_checkpoint, str) and self.resume_from_checkpoint.lower() in ("true", "false"):
-            self.resume_from_checkpoint = self.resume_from_checkpoint.lower() == "true"
+        # The command line parses both as text, as it does a path to a checkpoint; "true" means the newest one.
+        for name in ("resume_from_checkpoint", "fsdp"):
+            value = getattr(self, name)
+            if isinstance(value, str) and value.lower() in ("true", "false"):
+                setattr(self, name, value.lower() == "true")
         # Without this, the stock class refuses bf16 on machines that have nothing but a CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.tf32 is None and not self.use_cpu and is_torch_tf32_available():

@@ -108,9 +108,15 @@ def test_launcher_that_asks_for_it_on_a_cpu_is_refused(tmp_path, monkeypatch, ca
     assert error.startswith("error: ") and re.search(message, error)
 
 
-def test_sharding_on_cpus_is_refused_by_the_arguments(tmp_path):
+@pytest.mark.parametrize("wish", [True, "true", "True"])
+def test_sharding_on_cpus_is_refused_by_the_arguments(tmp_path, wish):
+    """The command line says it as text."""
     with pytest.raises(ValueError, match="`fsdp` needs GPUs"):
-        training.training_arguments(tmp_path, use_cpu=True, fsdp=True)
+        training.training_arguments(tmp_path, use_cpu=True, fsdp=wish)
+
+
+def test_no_sharding_can_be_said_as_text(tmp_path):
+    assert not training.training_arguments(tmp_path, fsdp="false").fsdp
 
 
 class Loader(list):
