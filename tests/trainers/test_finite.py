@@ -206,6 +206,8 @@ def test_update_that_the_scaler_skips_moves_nothing(tmp_path, optimizer, policy)
     trainer = training.trainer(tmp_path, ema_decay=0.5, max_skipped_steps=2, **options)
     trainer.add_callback(history)
     trainer.accelerator.scaler = ImpatientScaler()
+    with torch.no_grad():  # Away from the target encoder, which would not move otherwise.
+        trainer.model.encoder.get_input_embeddings().weight.mul_(1.5)
     start = [value.clone() for value in trainer.model.state_dict().values()]
     trainer.train()
     assert logged(trainer, "skipped_steps") == [1, 1, 1, 1]
