@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
@@ -45,9 +45,14 @@ from ..trainers.checkpoints import (
 )
 from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.curves import plot_training_curves
+from ..trainers.disk import estimate, free_bytes
 from ..trainers.export import EXPORT_STAGING
 from ..trainers.failures import RunFailedError, failures_explained
+from ..trainers.going_on import BegunCallback, going_on_explained
 from ..trainers.interrupt import InterruptCallback
+from ..trainers.model_size import check_memory
+from ..trainers.optimizers import try_optimizer
+from ..trainers.trained_weights import check_fits, load_masked_lm
 
 logger = logging.get_logger(__name__)
 
@@ -129,10 +134,13 @@ def pretrain(
     if training.device.type == "cpu":
         # Only now: what preparing the data has freed is not to be kept.
         keep_freed_memory()
-    interrupt = InterruptCallback()
+    interrupt, begun = InterruptCallback(), BegunCallback()
     # What goes wrong from here on is a combination of arguments, or a library that one of them needs.
     with refused_as_user_error():
         model = build_model(model_arguments, data, tokenizer, encoder_config)
+        try_optimizer(training, model)
+        if checkpoint is not None:
+            check_fits(checkpoint, model)
         trainer = PredRecTrainer(
             model=model,
             args=training,
@@ -140,7 +148,7 @@ def pretrain(
             train_dataset=train_rows,
             eval_dataset=None if training.eval_strategy == IntervalStrategy.NO else eval_rows,
             processing_class=tokenizer,
-            callbacks=[interrupt],
+            callbacks=[interrupt, begun],
             recipe=recipe,
             card_facts=facts,
             data_fingerprint=fingerprint,
@@ -151,11 +159,15 @@ def pretrain(
             "compiled for a CPU cannot read them end to end."
         )
     if trainer.is_world_process_zero():
-        for name, value in (facts | {"model": _size(model), "threads": str(torch.get_num_threads())}).items():
+        disk = estimate(training, model, tokenizer, len(train_rows) if isinstance(train_rows, TokenRows) else None)
+        free = free_bytes(training.output_dir)
+        more = {"model": _size(model), "threads": str(torch.get_num_threads()), "output_dir": disk.describe(free)}
+        for name, value in (facts | more).items():
             print(f"{name}: {value}", flush=True)
 
     with failures_explained(training.output_dir):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with going_on_explained(checkpoint, begun):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if interrupt.signal_number is None:
             finish(trainer, recipe)
         # A launcher ends all processes when one has ended with an error code, and the first may still be saving.
@@ -178,8 +190,9 @@ def refused_as_user_error() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ValueError, RuntimeError, ImportError, KeyError, OSError) as error:
-        raise UserError(f"The model or the trainer refuses these arguments: {error}") from error
+    except (ValueError, TypeError, RuntimeError, ImportError, AttributeError, LookupError, OSError) as error:
+        kind = "" if isinstance(error, ValueError | RuntimeError | OSError) else f"{type(error).__name__}: "
+        raise UserError(f"The model or the trainer refuses these arguments: {kind}{error}") from error
 
 
 def load_data(data: DataArguments, seed: int) -> Corpus:
@@ -248,13 +261,11 @@ def build_model(
             vocab_size=len(tokenizer), max_position_embeddings=longest, **special
         )
     _check_fit(encoder_config, tokenizer, length, arguments)
-    model = PredRecForPreTraining(arguments.pretraining_config(encoder_config))
+    config = arguments.pretraining_config(encoder_config)
+    check_memory(config)
+    model = PredRecForPreTraining(config)
     if arguments.init_from:
-        try:
-            trained = AutoModelForMaskedLM.from_pretrained(arguments.init_from, dtype=torch.float32)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"`init_from`: cannot load {arguments.init_from!r} as a masked LM: {error}") from error
-        model.load_masked_lm(trained)
+        model.load_masked_lm(load_masked_lm(arguments.init_from, arguments.loaded_encoder_config()))
     return model
 
 

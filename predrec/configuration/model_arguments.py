@@ -8,7 +8,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from ..errors import UserError
+from ..errors import UserError, reason_of
 from ..modeling.configuration_pretraining import (
     JepaLoss,
     LossSchedule,
@@ -18,6 +18,7 @@ from ..modeling.configuration_pretraining import (
     PredictorAttention,
     PredRecPreTrainingConfig,
 )
+from .sizes import check_sizes
 from .suggestions import did_you_mean
 
 ENCODER_FIELDS = (
@@ -108,6 +109,8 @@ class ModelArguments:
     mlm_view: MlmView = field(default="full", metadata={"help": "Where masked tokens are reconstructed."})
 
     def __post_init__(self):
+        for prefix in ("", "predictor_"):
+            check_sizes(vars(self), prefix=prefix)
         if isinstance(self.encoder_config, str):
             try:
                 self.encoder_config = json.loads(self.encoder_config)
@@ -115,6 +118,7 @@ class ModelArguments:
                 raise ValueError(f"`encoder_config` is not JSON: {error}") from error
         if self.encoder_config is not None and not isinstance(self.encoder_config, dict):
             raise ValueError("`encoder_config` must be a mapping of the encoder configuration's fields.")
+        check_sizes(self.encoder_config or {}, "`encoder_config`")
         if "model_type" in (self.encoder_config or {}):
             raise ValueError("`encoder_config` must not hold `model_type`: it is an argument of its own.")
         if self.model_type not in CONFIG_MAPPING:
@@ -166,14 +170,24 @@ class ModelArguments:
             UserError: If there is none.
         """
         try:
-            config = AutoConfig.from_pretrained(self.init_from)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"`init_from`: cannot load a configuration from {self.init_from!r}: {error}") from error
+            values, _ = PreTrainedConfig.get_config_dict(self.init_from)
+            check_sizes(values, f"`init_from` {self.init_from!r}")
+            config = AutoConfig.from_pretrained(self.init_from, trust_remote_code=False)
+        except UserError:
+            raise
+        # A file that is not what it should be makes its reader raise anything.
+        except Exception as error:
+            raise UserError(
+                f"`init_from`: cannot load a configuration from {self.init_from!r}: {reason_of(error)}. Give a Hub id "
+                "or a directory with the config.json of a masked LM."
+            ) from error
         if isinstance(config, PredRecPreTrainingConfig):
             raise UserError(
                 f"`init_from`: {self.init_from!r} is a training checkpoint: give the directory of a finished run, or "
                 "go on with `resume_from_checkpoint`."
             )
+        # A configuration may name an attention that is loaded from the Hub as code.
+        config._attn_implementation = None
         # Half-precision weights are trained in float32, under autocast: the target encoder would stall otherwise.
         config.dtype = torch.float32
         return config

@@ -66,9 +66,12 @@ def _check_mapping(path: Path) -> None:
 
 
 def _check_state(path: Path) -> None:
-    step = TrainerState.load_from_json(str(path)).global_step
+    state = TrainerState.load_from_json(str(path))
+    step = state.global_step
     if not isinstance(step, int) or step < 0:
         raise ValueError(f"`global_step` is {step!r}, which is no number of updates")
+    if not isinstance(state.log_history, list):
+        raise ValueError("`log_history` is no list")
 
 
 def _check_random_state(path: Path) -> None:

@@ -3,36 +3,9 @@
 import os
 
 import torch
-from transformers import PreTrainedConfig
 
 from ..errors import UserError
 from ..modeling import PredRecForPreTraining, PredRecPreTrainingConfig
-
-LARGEST = {
-    "hidden_size": 2**17,
-    "num_hidden_layers": 1024,
-    "num_attention_heads": 2**14,
-    "intermediate_size": 2**20,
-    "max_position_embeddings": 2**24,
-    "vocab_size": 2**24,
-}
-"""Sizes beyond any encoder that was ever trained. Building a million layers would not end before the memory does."""
-
-
-def check_sizes(config: PreTrainedConfig, source: str) -> None:
-    """Refuses an encoder's configuration whose sizes are no sizes.
-
-    Args:
-        config (`PreTrainedConfig`): Of the encoder.
-        source (`str`): Where it comes from, such as `` `init_from` 'some/model' ``.
-
-    Raises:
-        UserError: Naming the field and its value.
-    """
-    for name, largest in LARGEST.items():
-        value, least = getattr(config, name, None), int(name != "num_hidden_layers")
-        if value is not None and (not isinstance(value, int) or not least <= value <= largest):
-            raise UserError(f"{source}: `{name}` is {value!r}; it must be a number from {least} to {largest:,}.")
 
 
 def check_memory(config: PredRecPreTrainingConfig) -> None:

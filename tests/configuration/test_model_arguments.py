@@ -129,7 +129,7 @@ def test_model_arguments_take_further_encoder_fields(as_text):
         ({"num_attention_heads": 0}, r"`num_attention_heads` is 0; it must be at least 1"),
         ({"intermediate_size": 0}, r"`intermediate_size` is 0; it must be at least 1"),
         ({"max_position_embeddings": 0}, r"`max_position_embeddings` is 0; it must be at least 1"),
-        ({"num_hidden_layers": -1}, r"`num_hidden_layers` is -1; it must not be negative"),
+        ({"num_hidden_layers": -1}, r"`num_hidden_layers` is -1; it must be not negative"),
         ({"hidden_size": 24, "position_embedding_type": "rotary"}, r"rotary positions need an even head width"),
         ({"hidden_size": 27, "num_attention_heads": 3}, r"sinusoidal positions need an even `hidden_size`, not 27"),
         ({"loss_lambda": -0.1}, r"`loss_lambda` is -0.1; it must lie in \[0, 1\]"),
