@@ -1,17 +1,11 @@
 """The one exception for what a user can mend."""
 
 LONGEST = 2000
-"""Characters of a message that are shown; what is longer holds a value, and the middle of it is left out."""
+"""Characters of a message on one line; what is longer holds a value, and the middle of it is left out."""
 
 
 class UserError(ValueError):
-    """Something the user gave cannot work. The message names the field, the value, and what to do instead.
-
-    It reads as one line without control characters, whatever the values in it hold.
-    """
-
-    def __str__(self) -> str:
-        return one_line(super().__str__())
+    """Something the user gave cannot work. The message names the field, the value, and what to do instead."""
 
 
 def reason_of(error: BaseException) -> str:

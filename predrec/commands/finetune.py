@@ -78,6 +78,7 @@ def finetune_once(
         num_labels=task.num_labels or 1,
         problem_type="regression" if task.is_regression else "single_label_classification",
         trust_remote_code=encoder_arguments.trust_remote_code,
+        use_safetensors=True,
         output_loading_info=True,
     )
     logging.set_verbosity(level)

@@ -32,7 +32,7 @@ from ..data_collators import (
     train_tokenizer,
 )
 from ..data_collators.masked_tokens import special_token_table
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..modeling import PredRecForPreTraining
 from ..modeling.encoders import ENCODERS
 from ..trainers import NonFiniteLossError, PredRecTrainer, PredRecTrainingArguments
@@ -67,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         (data, model, training), recipe = parse_recipe(argv, ARGUMENTS)
         return pretrain(data, model, training, recipe, argv)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except (NonFiniteLossError, RunFailedError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
 
 

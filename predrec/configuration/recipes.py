@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .help_screens import help_screen
 from .model_arguments import ENCODER_ONLY
 from .recipe_files import read_recipe, write_recipe
@@ -48,7 +48,7 @@ class RecipeParser(HfArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         hint = " A recipe comes first, before any argument." if ".yaml" in message else ""
-        raise UserError(message[:1].upper() + message[1:] + hint)
+        raise UserError(one_line(message[:1].upper() + message[1:] + hint))
 
     @property
     def field_names(self) -> list[str]:
@@ -109,7 +109,7 @@ def _parse(parser: RecipeParser, words: Sequence[str]) -> tuple[list[Any], dict[
     # The stock arguments check themselves, and raise whatever a value makes them raise.
     except Exception as error:
         kind = "" if isinstance(error, ValueError | TypeError) and str(error) else f"{type(error).__name__}: "
-        raise UserError(f"{kind}{error}") from error
+        raise UserError(one_line(f"{kind}{error}")) from error
 
 
 def _is_about(message: str, given: Sequence[str], recipe: Mapping[str, Any]) -> bool:
@@ -147,7 +147,7 @@ def _option_name(word: str, known: Sequence[str]) -> str:
 def _check_names(names: Any, known: Sequence[str], where: str) -> None:
     for name in names:
         if name not in known:
-            raise UserError(f"Unknown argument `{name}` in the {where}" + did_you_mean(str(name), known))
+            raise UserError(one_line(f"Unknown argument `{name}` in the {where}") + did_you_mean(str(name), known))
 
 
 def _as_words(parser: argparse.ArgumentParser, name: str, value: Any) -> list[str]:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from transformers.utils import logging
 
 from ..errors import UserError
+from ..trainers.contents import pickles_instead
 
 UNTRAINED_PARTS = ("pooler.",)
 """Parts that stock base models add, that masked-LM training does not reach and token states do not pass through."""
@@ -153,12 +154,13 @@ def load_encoder(
             path,
             dtype=torch.float32,
             trust_remote_code=trust_remote_code,
+            use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # Refused below, by name.
         )
     except Exception as error:  # Damaged files raise whatever their reader raises.
-        words = " ".join(str(error).split())
-        raise UserError(f"Cannot load an encoder from {str(path)!r}: {words[:1000]}") from error
+        words = " ".join(str(error).split())[:1000] + pickles_instead(Path(path))
+        raise UserError(f"Cannot load an encoder from {str(path)!r}: {words}") from error
     finally:
         logging.set_verbosity(level)
     missing = [key for key in info["missing_keys"] if not key.startswith(UNTRAINED_PARTS)]

@@ -224,7 +224,9 @@ def _incomplete(folder: Path) -> Iterator[str]:
             check_export(folder)
             return
         with quietly():
-            _, info = AutoModel.from_pretrained(folder, output_loading_info=True)
+            _, info = AutoModel.from_pretrained(
+                folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
         yield str(error)
         return

@@ -11,11 +11,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..errors import UserError
+from ..errors import UserError, reason_of
 from ..eval.encoder import load_encoder
 from ..modeling import AUTO_MAP, PredRecForPreTraining
 from ..trainers.checkpoints import checkpoints_in
+from ..trainers.contents import pickles_instead
 from ..trainers.integrity import check_whole, damage
+
+SAFE = {"use_safetensors": True, "trust_remote_code": False}
+"""Nothing that a checkpoint holds is run."""
 
 TIED_HEAD = "The head is the online encoder's, but for its output matrix: that is the target encoder's embeddings."
 ONLINE_HEAD = "The head is the online encoder's: the target encoder has none."
@@ -111,13 +115,14 @@ def _loading(path: str | Path) -> Iterator[None]:
         with quietly():
             yield
     except Exception as error:  # Damaged files raise whatever their reader raises.
-        raise UserError(f"Cannot load {str(path)!r}: {' '.join(str(error).split())[:1000]}") from error
+        reason = reason_of(error)[:1000] + pickles_instead(Path(path))
+        raise UserError(f"Cannot load {str(path)!r}: {reason}.") from error
 
 
 def _masked_lm(path: str) -> Source:
     with _loading(path):
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model, info = AutoModelForMaskedLM.from_pretrained(path, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        model, info = AutoModelForMaskedLM.from_pretrained(path, **SAFE, output_loading_info=True)
     missing = sorted(info["missing_keys"])
     if missing:
         raise UserError(
@@ -132,8 +137,10 @@ def _of_checkpoint(checkpoint: Path, weights: str, with_head: bool, run_dir: Pat
     """Loads from the whole state of a training; `run_dir` is the run, if that was given."""
     check_whole(checkpoint)
     with _loading(checkpoint):
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-        model, info = PredRecForPreTraining.from_pretrained(checkpoint, dtype=torch.float32, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+        model, info = PredRecForPreTraining.from_pretrained(
+            checkpoint, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
         if info["missing_keys"] or info["unexpected_keys"]:
             raise ValueError(f"the weights do not belong to the configuration: {info}")
     config, masked_lm = model.config, model.masked_lm
