@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,3 +31,25 @@ def in_two_processes(code: str, folder: Path, *arguments: str, **environment: st
     )
     assert result.returncode == 0, result.stderr[-4000:]
     return result.stdout
+
+
+def once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
+    """Gives a folder that `make` has filled, once for all workers of a test run; the others wait."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, finished = root / name, root / f"{name}.finished"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        while not finished.exists():
+            time.sleep(0.1)
+        assert finished.read_text() == "well", f"another worker could not make {name}"
+        return folder
+    how = "badly"
+    try:
+        make(folder)
+        how = "well"
+    finally:
+        finished.with_suffix(".partial").write_text(how)
+        finished.with_suffix(".partial").rename(finished)
+    return folder

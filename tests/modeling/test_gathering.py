@@ -7,7 +7,7 @@ from predrec.modeling import losses
 from predrec.modeling.gathering import SpreadRows, gather_rows, process_count, process_index, total
 from predrec.modeling.losses import BATCH_LOSSES, JEPA_LOSSES
 
-from ..processes import in_two_processes
+from ..processes import in_two_processes, once
 from .tiny import block_batch, drift, part_of, pretraining_model
 
 PARTS = (slice(0, 1), slice(1, 3))
@@ -84,8 +84,7 @@ def rows_of(rank):
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """What each of two processes found."""
-    folder = tmp_path_factory.mktemp("gathering")
-    in_two_processes(SCRIPT, folder)
+    folder = once(tmp_path_factory, "gathering", lambda folder: in_two_processes(SCRIPT, folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

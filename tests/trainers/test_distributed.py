@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests import training
-from tests.processes import in_two_processes
+from tests.processes import in_two_processes, once
 
 OPTIONS = {"max_steps": 5, "lr_scheduler_type": "constant", "eval_strategy": "steps", "eval_steps": 5}
 CASES = {
@@ -44,8 +44,7 @@ trainer.accelerator.end_training()
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
     """The log of each case, of a run under torchrun with two gloo processes."""
-    folder = tmp_path_factory.mktemp("distributed")
-    in_two_processes(SCRIPT, folder)
+    folder = once(tmp_path_factory, "distributed", lambda folder: in_two_processes(SCRIPT, folder))
     return json.loads((folder / "logs.json").read_text())
 
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM
 from predrec.benchmark.cluster import Sizes, fetched, traffic
 
 from ..modeling.tiny import UNPADDED_ROWS, block_batch, drift, pretraining_model
-from ..processes import in_two_processes
+from ..processes import in_two_processes, once
 
 STEPS, DECAY = 3, 0.9
 
@@ -85,8 +85,8 @@ def batch_of(step, rank):
 @pytest.fixture(scope="module", params=["predrec", "bert"])
 def sharded(request, tmp_path_factory):
     """The model type, the folder with what two processes made, and a whole model that saw the same batches."""
-    folder = tmp_path_factory.mktemp("sharded")
-    in_two_processes(SCRIPT, folder, request.param)
+    name = f"sharded-{request.param}"
+    folder = once(tmp_path_factory, name, lambda folder: in_two_processes(SCRIPT, folder, request.param))
     whole = fresh_model(request.param)
     optimizer = fresh_optimizer(whole)
     for step in range(STEPS):

@@ -19,7 +19,7 @@ from transformers import AutoModelForMaskedLM
 from predrec.trainers.run_args import RunArguments
 from tests import training
 
-from ..processes import in_two_processes
+from ..processes import in_two_processes, once
 
 STEPS, STOP = 4, 2
 ALWAYS = {"max_steps": STEPS, "eval_steps": STOP, "save_steps": STOP, "lr_scheduler_type": "constant"}
@@ -104,9 +104,7 @@ def run(name, folder, resume_from=None):
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sharded_trainer")
-    in_two_processes(SCRIPT, folder)
-    return folder
+    return once(tmp_path_factory, "sharded_trainer", lambda folder: in_two_processes(SCRIPT, folder))
 
 
 @pytest.fixture(scope="module", params=CASES)
