@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -10,8 +10,28 @@ from transformers import PreTrainedTokenizerBase
 
 from ..modeling.layout import Layout
 from .block_masks import draw_block_masks, num_draws
+from .features import check_vocabulary, checked_features
 from .masked_tokens import MaskingUnit, choose_tokens, corrupt_tokens, special_token_table, word_start_table
 from .randomness import example_generator
+
+RULES = (
+    ("a share, above 0 and at most 1", ("mlm_probability",), lambda value: 0 < value <= 1),
+    ("a share, from 0 to 1", ("mask_replace_prob", "random_replace_prob"), lambda value: 0 <= value <= 1),
+    (
+        "two shares LO and HI with 0 < LO <= HI <= 1",
+        ("context_scale", "target_scale"),
+        lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
+    ),
+    ("not negative", ("seed", "num_target_blocks", "fixed_epoch"), lambda value: value >= 0),
+    (
+        "at least 1",
+        ("num_mask_sets", "min_context_tokens", "pad_to_multiple_of", "max_seq_length"),
+        lambda value: value >= 1,
+    ),
+    ("token, word or span", ("masking_unit",), lambda value: value in get_args(MaskingUnit)),
+    ("full or context", ("label_view",), lambda value: value in ("full", "context")),
+)
+"""What the collator's arguments must be: the rule in words, the arguments, the check. Absent values pass."""
 
 
 @dataclass
@@ -59,7 +79,8 @@ class DataCollatorForPreTraining:
     ```
 
     Raises:
-        ValueError: If the tokenizer lacks a mask token.
+        ValueError: If the tokenizer lacks a mask token, or an argument is out of range; when called, if a feature is
+            not as [`checked_features`] wants it, or holds a token that the vocabulary does not have.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -85,15 +106,29 @@ class DataCollatorForPreTraining:
     def __post_init__(self):
         if self.tokenizer.mask_token_id is None:
             raise ValueError("`tokenizer_name`: the tokenizer has no mask token, which masked-LM training needs.")
+        self._check()
         self._special = special_token_table(self.tokenizer)
         self._ordinary_ids = np.flatnonzero(~self._special)
         if self.masking_unit != "token":
             self._word_starts = word_start_table(self.tokenizer)
 
+    def _check(self):
+        for rule, names, holds in RULES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not holds(value):
+                    raise ValueError(f"`{name}` is {value!r}; it must be {rule}.")
+        if self.mask_replace_prob + self.random_replace_prob > 1:
+            raise ValueError(
+                f"`mask_replace_prob` ({self.mask_replace_prob}) and `random_replace_prob` "
+                f"({self.random_replace_prob}) add up to more than 1."
+            )
+
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor | Layout]:
-        features = [document for feature in features for document in _documents(feature)]
+        features = [document for feature in checked_features(features) for document in _documents(feature)]
         example_ids = np.array([feature["example_ids"] for feature in features], dtype=np.int64)
         original, lengths = self._pad([feature["input_ids"] for feature in features])
+        check_vocabulary(original, len(self._special))
         block_uniforms, token_uniforms = self._draw(features, lengths, original.shape[1])
 
         real = np.arange(original.shape[1]) < lengths[:, None]
