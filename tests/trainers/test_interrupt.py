@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from transformers import TrainerCallback
@@ -77,13 +78,17 @@ def test_signal_saves_whatever_else_is_saved(tmp_path, strategy):
     assert checkpoints_in(tmp_path)[-1].name == "checkpoint-5"
 
 
+def children() -> set[int]:
+    """Returns the processes that this one has started; another test's workers may be among them."""
+    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+
+
 def test_processes_that_load_data_leave_signals_to_the_run(tmp_path):
     """A batch system signals them, too; the run still needs their batches. The one that trains can end them."""
-    workers = []
+    before, workers = children(), []
 
     def signal_workers():
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            workers.extend(map(int, file.read().split()))
+        workers.extend(children() - before)
         for worker in workers:
             os.system(f"kill -TERM {worker}; kill -INT {worker}")
 
