@@ -4,7 +4,7 @@ import copy
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..configuration.llm_arguments import LLMDataArguments, LLMModelArguments, L
 from ..configuration.recipes import RecipeParser, parse_recipe, write_recipe
 from ..data_collators.llm_jepa import DataCollatorForLLMJepa
 from ..errors import UserError
-from ..eval.answering import answer, write_answers
+from ..eval.answering import answer, verdict_means, write_answers
 from ..eval.answers import find_answer_task
 from ..eval.results import Results, write_results
 from ..modeling.modeling_llm_jepa import LLMJepaModel
@@ -37,6 +37,8 @@ from .reference_compat import as_published
 
 ARGUMENTS = (LLMDataArguments, LLMModelArguments, LLMJepaArguments, LLMRunArguments)
 NAME = "finetune_llm_jepa"
+PLACEHOLDER = "Your words here."
+"""What stands in the card's example for a record's text, which may be nobody else's business."""
 
 
 @dataclass
@@ -216,6 +218,9 @@ def train(
             )
             write_answers(directory / "answers.jsonl", rows)
             add_answers(results, one.method, run_number(one, run), data.task, rows, trainer, training.output_dir)
+            trainer.answer_shares = verdict_means(rows)
+        trainer.example_prompt = tokenizer.decode(encoder.prompt_ids(replace(records.train[0], text=PLACEHOLDER)))
+        trainer.create_model_card()
         if run.strip_predictor_tokens:
             strip_predictor_tokens(model, tokenizer)
             save_language_model(model, str(directory))

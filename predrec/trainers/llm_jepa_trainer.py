@@ -14,8 +14,10 @@ from ..data_collators.view_examples import ViewDataset
 from ..modeling.llm_flops import LanguageModelCost, Spending, skips_views
 from ..modeling.modeling_llm_jepa import LLMJepaModel
 from .ema import EMACallback
+from .language_card import write_language_card
 from .llm_jepa_args import LLMJepaArguments
 from .objective_trainer import ObjectiveTrainer
+from .strategies import is_sharded
 from .view_geometry import view_measures
 
 TARGET_FILE = "target_decoder.safetensors"
@@ -51,7 +53,11 @@ class LLMJepaTrainer(ObjectiveTrainer):
         if args.max_flops is not None:
             args.max_steps = self.spending.updates_for(args.max_flops)
         super().__init__(model, args, data_collator, train_dataset=train_dataset, **kwargs)
+        if is_sharded(self.accelerator):
+            raise ValueError("`fsdp` shards are not for LLM-JEPA: use copies (DDP), or LoRA on one GPU.")
         self.model_accepts_loss_kwargs = True
+        self.example_prompt: str | None = None
+        self.answer_shares: dict[str, float] = {}
         if args.method != "llm_jepa" or args.jepa_lambda == 0:
             self.data_collator = data_collator.without_views()
 
@@ -168,6 +174,11 @@ class LLMJepaTrainer(ObjectiveTrainer):
         """Writes the trained language model, or its adapters."""
         save_language_model(self.model.causal_lm, str(directory))
         self.processing_class.save_pretrained(directory)
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """Writes the model card of the run, with `example_prompt` and `answer_shares` where they are set."""
+        if self.args.should_save:
+            write_language_card(self)
 
 
 def _after(first, second):

@@ -1,10 +1,16 @@
 """Training, comparing and evaluating language models through the commands."""
 
+import ast
 import json
+import re
+import subprocess
+import sys
 
 import pytest
+from transformers import AutoTokenizer
 
 from predrec.commands.evaluate_llm_jepa import main as evaluate
+from predrec.commands.finetune_llm_jepa import PLACEHOLDER
 from predrec.commands.finetune_llm_jepa import main as finetune
 from predrec.configuration.recipes import read_recipe
 from predrec.eval.results import read_results
@@ -43,6 +49,36 @@ def test_every_method_and_seed_leaves_its_model_answers_and_recipe(compared):
         }
         recipe = read_recipe(compared / name / "recipe.yaml")
         assert [recipe["method"], recipe["seed"]] == name.split("-")
+
+
+def run_example(folder) -> str:
+    """Runs the code of a card as it stands, beside its folder; returns what it prints."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_card_says_what_the_model_is_and_its_example_runs(compared):
+    card = (compared / "llm_jepa-1" / "README.md").read_text()
+    assert (
+        "LLM-JEPA (arXiv 2509.14252)" in card and "2509.14252}" in card and "\npipeline_tag: text-generation" in card
+    )
+    assert "| test records: exact match |" in card and "| data | " in card
+    assert "arXiv" not in (compared / "ntp-1" / "README.md").read_text()
+    run_example(compared / "llm_jepa-1")
+
+
+def test_prompt_of_the_card_is_as_in_training(compared):
+    """The ids that the example makes are those of the evaluation."""
+    folder = compared / "llm_jepa-1"
+    prompt = ast.literal_eval(re.search(r"^prompt = (.*)  #", (folder / "README.md").read_text(), re.MULTILINE)[1])
+    row = json.loads((folder / "answers.jsonl").read_text().splitlines()[0])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    before, after = prompt.split(PLACEHOLDER)
+    assert row["prompt"].startswith(before) and row["prompt"].endswith(after)
+    ids = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == row["prompt"] and len(before) > 5 < len(after)
 
 
 def test_results_say_what_was_measured_and_spent(compared):
@@ -106,6 +142,7 @@ def test_a_model_on_disk_is_fine_tuned(tmp_path, options):
     more = ["--models", f"a={tmp_path / 'run'}", "--test_file", str(data), "--max_test_samples", "8"]
     more += ["--max_new_tokens", "4", "--num_threads", "1", "--output_dir", str(tmp_path / "out")]
     assert evaluate(more) == 0
+    run_example(tmp_path / "run")
 
 
 def test_as_published_runs_and_says_so_in_its_recipe(tmp_path):
