@@ -71,6 +71,12 @@ SCREENS = {
         "RESULTS ... --output FOLDER [--argument value ...]",
         "predrec report outputs/probes outputs/analysis --output outputs/report --baseline b",
     ),
+    "reproduce": Screen(
+        "reproduce",
+        "Make the runs of an experiment that are not done yet, and its report.",
+        "EXPERIMENT.yaml --data DIR --glue DIR [--argument value ...]",
+        "predrec reproduce results/cpu/experiment.yaml --data wikipedia --glue glue --max_hours 8",
+    ),
     "benchmark": Screen(
         "benchmark",
         "Time pre-training beside what one would otherwise run.",

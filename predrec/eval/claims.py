@@ -136,6 +136,35 @@ def evaluate_claims(results: Results, model: str, baseline: str, alpha: float = 
         model, baseline (`str`): Names of two models.
         alpha (`float`, defaults to 0.05): Level of the tests.
     """
+    return evaluate_family(results, [(model, baseline)], alpha)[0]
+
+
+def evaluate_family(
+    results: Results, pairs: Sequence[tuple[str, str]], alpha: float = 0.05
+) -> list[list[ClaimResult]]:
+    """Tests the claims for several pairs of models as one family: p is corrected by Holm over all claims of all pairs.
+
+    Args:
+        results (`Results`): Of probes and geometry.
+        pairs (`list[tuple[str, str]]`): Model and baseline.
+        alpha (`float`, defaults to 0.05): Level of the tests.
+
+    Returns:
+        One list per pair.
+    """
+    tested = [_testable(results, model, baseline) for model, baseline in pairs]
+    ps = iter(corrected([compare(overall).t_p for found in tested for _, _, overall, _ in found]))
+    return [
+        [
+            ClaimResult(claim, cells, compare(overall), p, _in_words(claim, overall, p, margin, alpha))
+            for (claim, cells, overall, margin), p in zip(found, ps, strict=False)
+        ]
+        for found in tested
+    ]
+
+
+def _testable(results: Results, model: str, baseline: str) -> list[tuple[Claim, list[Cell], np.ndarray, float]]:
+    """Returns the claims with numbers: their cells, mean difference of each checkpoint, and margin."""
     found = []
     for claim in CLAIMS:
         cells = _cells(results, claim, model, baseline)
@@ -146,11 +175,7 @@ def evaluate_claims(results: Results, model: str, baseline: str, alpha: float = 
                 at = [[cell.replicates.index(one) for one in common] for cell in deciding]
                 overall = np.mean([cell.differences[where] for cell, where in zip(deciding, at, strict=True)], axis=0)
                 found.append((claim, cells, overall, MARGINS.get(deciding[0].metric, DEFAULT_MARGIN)))
-    ps = corrected([compare(overall).t_p for _, _, overall, _ in found])
-    return [
-        ClaimResult(claim, cells, compare(overall), p, _in_words(claim, overall, p, margin, alpha))
-        for (claim, cells, overall, margin), p in zip(found, ps, strict=True)
-    ]
+    return found
 
 
 def _deciding(claim: Claim, task: str) -> str:

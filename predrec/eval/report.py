@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from .claims import ClaimResult, by_checkpoint, evaluate_claims, in_paper_convention
+from .claims import ClaimResult, by_checkpoint, evaluate_claims, evaluate_family, in_paper_convention
 from .document import Block, Heading, Paragraph, Table
 from .figures import all_figures
 from .results import BASELINES, Results
@@ -46,13 +46,20 @@ def published() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 
 
-def build_report(results: Results, baseline: str | None = None, with_published: bool = False) -> list[Block]:
+def build_report(
+    results: Results,
+    baseline: str | None = None,
+    with_published: bool = False,
+    pairs: Sequence[tuple[str, str]] | None = None,
+) -> list[Block]:
     """Puts the report together.
 
     Args:
         results (`Results`): Merged, of any commands.
         baseline (`str`, *optional*): Model that the others are compared with; the last one when absent.
         with_published (`bool`, defaults to `False`): Put the paper's numbers beside ours.
+        pairs (`list[tuple[str, str]]`, *optional*): Model and baseline of every comparison, in place of `baseline`;
+            their claims are one family of tests.
 
     Raises:
         UserError: If the baseline is not among the models.
@@ -61,16 +68,20 @@ def build_report(results: Results, baseline: str | None = None, with_published: 
     if baseline is not None and baseline not in names:
         raise UserError(f"`baseline` {baseline!r} is not among the models: {', '.join(names)}.")
     baseline = baseline or (names[-1] if len(names) > 1 else None)
-    others = [name for name in names if name != baseline] if baseline else []
+    if pairs is None:
+        pairs = [(name, baseline) for name in names if name != baseline] if baseline else []
+        claims = [evaluate_claims(results, *pair) for pair in pairs]
+    else:
+        baseline, claims = None, evaluate_family(results, pairs)
     figures = {picture.name: picture for picture in all_figures(results)}
     blocks: list[Block] = [Heading(f"Evaluation of {_listed(names)}", 1), *_about(results, baseline)]
-    for model in others:
-        blocks += _claims(evaluate_claims(results, model, str(baseline)), model, str(baseline))
+    for (model, other), found in zip(pairs, claims, strict=True):
+        blocks += _claims(found, model, other, len(pairs) if baseline is None else 1)
     for kind, title in (("probe", "Probes of the frozen encoder"), ("finetune", "Fine-tuning")):
         blocks += score_blocks(results, kind, title, with_published)
         if results.select(kind=kind):
-            for model in others:
-                blocks += _comparison(results, kind, model, str(baseline))
+            for model, other in pairs:
+                blocks += _comparison(results, kind, model, other)
             blocks += [figures.pop("probes")] if "probes" in figures else []
     blocks += _geometry(results, with_published)
     blocks += list(figures.values())
@@ -104,7 +115,7 @@ def _about(results: Results, baseline: str | None) -> list[Block]:
     return [Table(header, rows), Paragraph(text)] if text else [Table(header, rows)]
 
 
-def _claims(found: list[ClaimResult], model: str, baseline: str) -> list[Block]:
+def _claims(found: list[ClaimResult], model: str, baseline: str, num_pairs: int = 1) -> list[Block]:
     if not found:
         return []
     rows = []
@@ -127,7 +138,8 @@ def _claims(found: list[ClaimResult], model: str, baseline: str) -> list[Block]:
         Paragraph(
             "Differences are between checkpoints, paired in the order given, averaged over tasks, poolings, heads and "
             "draws, and counted in the claimed direction: above 0 agrees with the claim. Paired t, corrected by Holm "
-            "over the claims; cells are tasks, poolings and measures."
+            f"over the claims{f' of all {num_pairs} comparisons' if num_pairs > 1 else ''}; cells are tasks, poolings "
+            "and measures."
         ),
         Table(header, rows),
     ]

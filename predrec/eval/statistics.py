@@ -153,7 +153,9 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def verdict(differences: Sequence[float], p: float, margin: float, alpha: float = 0.05) -> Verdict:
+def verdict(
+    differences: Sequence[float], p: float, margin: float, alpha: float = 0.05, min_seeds: int | None = None
+) -> Verdict:
     """Puts a comparison into words.
 
     Args:
@@ -161,8 +163,10 @@ def verdict(differences: Sequence[float], p: float, margin: float, alpha: float 
         p (`float`): Of the difference, corrected for the family it is in.
         margin (`float`): Differences below this do not matter in practice.
         alpha (`float`, defaults to 0.05): Level of the tests.
+        min_seeds (`int`, *optional*): Fewest seeds; as many as let a sign-flip test reach `alpha` when absent.
     """
-    if 2 / 2 ** len(differences) > alpha:
+    few = 2 / 2 ** len(differences) > alpha if min_seeds is None else len(differences) < min_seeds
+    if few:
         return "too few seeds"
     if p < alpha:
         return "improves" if np.mean(differences) > 0 else "harms"

@@ -1,0 +1,243 @@
+"""One run of an experiment: training in a process of its own, probes, geometry, and the small file they leave."""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..configuration import write_recipe
+from ..configuration.reproduce_arguments import ReproduceArguments
+from ..errors import UserError
+from ..eval.results import Results, merge_results, read_results
+from ..experiments.definition import Arm, Experiment, Run, words_of
+from ..experiments.history import curves, evaluation_seconds, last, training_seconds
+from ..experiments.run_files import FORMAT, pack, write_run
+from ..trainers.checkpoints import DATA_FILE, checkpoints_in
+from . import analyze_representations, probe_glue
+
+TRAINED_FILE = "trained.json"
+"""What is known of a run when its training has ended; probing begins here when it was interrupted."""
+
+
+class StoppedError(Exception):
+    """Training was stopped by a signal and has saved; the exit code is the argument."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every run of an experiment needs.
+
+    Args:
+        experiment (`Experiment`): Its definition.
+        arguments (`ReproduceArguments`): Folders, and what to keep.
+        folder (`Path`): Of the work in progress.
+        runs (`Path`): Of the files of finished runs.
+        definitions (`dict[str, str]`): Hash of each arm.
+        evaluation (`str`): Hash of the settings of probes and geometry.
+        tokens_per_step (`dict[str, int]`): Of each arm.
+    """
+
+    experiment: Experiment
+    arguments: ReproduceArguments
+    folder: Path
+    runs: Path
+    definitions: dict[str, str]
+    evaluation: str
+    tokens_per_step: dict[str, int]
+
+
+def make_run(shop: Workshop, run: Run) -> dict[str, Any]:
+    """Trains, probes and measures what is not done yet, writes the run's file and returns what is in it."""
+    folder = shop.folder / run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = read_trained(folder / TRAINED_FILE, shop.definitions[run.arm]) or train(shop, run, folder)
+    results, seconds = evaluate(shop, run, folder)
+    content = {
+        "format": FORMAT,
+        "arm": run.arm,
+        "seed": run.seed,
+        "finished": datetime.now(UTC).strftime("%Y-%m-%d"),
+        **trained,
+        "evaluation": shop.evaluation,
+        "versions": results.versions,
+        "machine": machine(shop.arguments.num_threads),
+        "seconds": trained["seconds"] | seconds,
+        "model": model_entry(results, run),
+        **pack(results),
+    }
+    write_run(shop.runs / f"{run.name}.json", content)
+    clear(folder, shop.arguments.keep)
+    return content
+
+
+def train_words(shop: Workshop, arm: Arm, seed: int, recipe: Path, output: Path) -> list[str]:
+    """Returns the arguments of `pretrain`."""
+    data = {name: str(Path(shop.arguments.data) / pattern) for name, pattern in shop.experiment.data.items()}
+    words = [str(recipe), *words_of(data), "--seed", str(seed), "--output_dir", str(output)]
+    for name in ("tokenizer_name", "num_threads"):
+        value = getattr(shop.arguments, name)
+        words += [f"--{name}", str(value)] if value is not None else []
+    return words
+
+
+def published_words(shop: Workshop, arm: Arm, seed: int) -> str:
+    """Returns the command as it is published: without the folders of a machine."""
+    data = " ".join(f"--{name} 'DATA/{pattern}'" for name, pattern in shop.experiment.data.items())
+    return f"predrec pretrain {arm.name}.yaml {data} --seed {seed} --output_dir OUTPUT"
+
+
+def train(shop: Workshop, run: Run, folder: Path) -> dict[str, Any]:
+    """Trains, or goes on with training that was interrupted; returns and saves what the run's file says of it.
+
+    Raises:
+        StoppedError: If a signal ended the training.
+        UserError: If it failed.
+    """
+    arm, output = shop.experiment.arms[run.arm], folder / "train"
+    recipe = folder / f"{arm.name}.yaml"
+    write_recipe(recipe, arm.arguments, f"Arm {arm.name} of an experiment: {arm.why}")
+    words = train_words(shop, arm, run.seed, recipe, output)
+    if output.is_dir():
+        words += ["--resume_from_checkpoint", "true"]
+    started = time.perf_counter()
+    code = pretrain_in_process(words, folder / "train.log")
+    if code >= 128:
+        raise StoppedError(code)
+    if code:
+        raise UserError(f"Training {run.name} failed: see {folder / 'train.log'}.\n{tail(folder / 'train.log')}")
+    wall = time.perf_counter() - started
+    checkpoint = checkpoints_in(output)[-1]
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    steps, per_step = state["global_step"], shop.tokens_per_step[run.arm]
+    found = curves(state["log_history"])
+    training, at_median = training_seconds(found.get("tokens_per_second", []), steps, per_step)
+    evaluating = evaluation_seconds(state["log_history"])
+    trained = {
+        "definition": shop.definitions[run.arm],
+        "data": (checkpoint / DATA_FILE).read_text(encoding="utf-8").strip()[:16],
+        "command": published_words(shop, arm, run.seed),
+        "arguments": arm.arguments,
+        "steps": steps,
+        "tokens": steps * per_step,
+        # The rest is preparing data, evaluating and saving; what happened before an interruption is in the log alone.
+        "seconds": {
+            name: round(value, 1)
+            for name, value in (
+                ("training", training),
+                ("rest", max(wall - training, evaluating)),
+            )
+        },
+        "seconds_at_median_speed": round(at_median, 1),
+        "last": last(found),
+        "curves": found,
+    }
+    write_run(folder / TRAINED_FILE, trained)
+    return trained
+
+
+def read_trained(path: Path, definition: str) -> dict[str, Any] | None:
+    """Returns what is known of a training that has ended, `None` if it has not.
+
+    Raises:
+        UserError: If it was trained from another definition.
+    """
+    if not path.is_file():
+        return None
+    trained = json.loads(path.read_text(encoding="utf-8"))
+    if trained["definition"] != definition:
+        raise UserError(f"{path.parent} holds a run of another definition of the arm: delete it, or move it away.")
+    return trained
+
+
+def pretrain_in_process(words: Sequence[str], log: Path) -> int:
+    """Runs `pretrain` in a process of its own, which gets this one's SIGTERM; returns its exit code."""
+    with log.open("ab") as stream:
+        command = [sys.executable, "-m", "predrec.commands.pretrain", *words]
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        previous = {
+            # A terminal sends Ctrl-C to both; this one waits until the other has saved.
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: process.terminate()),
+        }
+        try:
+            code = process.wait()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    return 128 - code if code < 0 else code
+
+
+def tail(path: Path, lines: int = 5) -> str:
+    """Returns the last lines of a log."""
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+
+
+def evaluate(shop: Workshop, run: Run, folder: Path) -> tuple[Results, dict[str, float]]:
+    """Probes and measures the trained encoder; returns the results, and the seconds of each."""
+    parts, seconds = [], {}
+    shared = ["--models", f"{run.arm}={folder / 'train'}", "--data_dir", str(shop.arguments.glue)]
+    shared += ["--use_embedding_cache", "false"]
+    if shop.arguments.num_threads is not None:
+        shared += ["--num_threads", str(shop.arguments.num_threads)]
+    for name, settings, command in (
+        ("probes", shop.experiment.probe, probe_glue.main),
+        ("geometry", shop.experiment.geometry, analyze_representations.main),
+    ):
+        if settings:
+            output, started = folder / name, time.perf_counter()
+            words = [*shared, *words_of(settings), "--output_dir", str(output)]
+            logged(command, words, folder / f"{name}.log")
+            parts.append(read_results(output))
+            seconds[name] = round(time.perf_counter() - started, 1)
+    return merge_results(parts) if parts else Results(), seconds
+
+
+def logged(command: Callable[[Sequence[str]], int], words: Sequence[str], log: Path) -> None:
+    """Runs a command with what it prints in a file.
+
+    Raises:
+        UserError: If it fails.
+    """
+    with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream), redirect_stderr(stream):
+        code = command(words)
+    if code:
+        raise UserError(tail(log, 1).removeprefix("error: "))
+
+
+def model_entry(results: Results, run: Run) -> dict[str, Any] | None:
+    """Returns what the results say of the encoder, named after the run."""
+    return results.models[0] | {"folder": run.name} if results.models else None
+
+
+def machine(num_threads: int | None) -> str:
+    """Says in words what the run was made on."""
+    cores = num_threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{cores} CPU cores, {platform.machine()}"
+
+
+def clear(folder: Path, keep: str) -> None:
+    """Deletes the weights of a finished run that are not to be kept."""
+    if keep == "all":
+        return
+    for checkpoint in checkpoints_in(folder / "train"):
+        shutil.rmtree(checkpoint)
+    if keep == "nothing":
+        shutil.rmtree(folder / "train")
+    for name in ("probes/heads", "probes/predictions.npz"):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

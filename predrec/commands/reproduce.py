@@ -1,0 +1,110 @@
+"""An experiment from its definition to its report: `python scripts/reproduce.py results/cpu/experiment.yaml`."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..configuration import parse_recipe
+from ..configuration.reproduce_arguments import ReproduceArguments
+from ..errors import UserError
+from ..experiments.definition import Experiment, Run, digest, read_experiment, resolve_arm
+from ..experiments.report import write_report
+from ..experiments.run_files import read_runs, stale
+from ..experiments.schedule import estimate, in_words, remaining, time_left
+from .experiment_runs import StoppedError, Workshop, make_run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0, 2 for what the user can mend, that of training if it was stopped."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return reproduce(argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StoppedError as stopped:
+        print("stopped and saved; the same command goes on from here.")
+        return int(stopped.args[0])
+
+
+def reproduce(argv: Sequence[str]) -> int:
+    """Makes the runs that no file covers, one after the other, and writes the report."""
+    path, options = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
+    (arguments,), _ = parse_recipe(options, (ReproduceArguments,), "reproduce")
+    if path is None:
+        raise UserError("Give the experiment first: reproduce results/cpu/experiment.yaml --data DIR --glue DIR.")
+    shop, tokens = prepare(Path(path), arguments)
+    finished = read_runs(shop.runs)
+    problems = stale(finished, shop.definitions, shop.evaluation)
+    if problems:
+        listed = "\n  ".join(problems)
+        raise UserError(
+            f"These files in {shop.runs} do not belong to the experiment as it is now:\n  {listed}\n"
+            "Nothing was run. Restore the experiment, or delete them to make those runs again."
+        )
+    todo = remaining(shop.experiment.order, finished, arguments.only)
+    print(f"{len(finished)} of {len(shop.experiment.order)} runs are finished; {len(todo)} to make now.")
+    if arguments.plan_only:
+        for run in todo:
+            print(f"  {run.name.ljust(24)} {in_words(estimate(run, finished, tokens))}")
+        print(f"time left: {in_words(time_left(todo, finished, tokens))}")
+        return 0
+    if not arguments.report_only:
+        if todo:
+            arguments.require_folders(glue=bool(shop.experiment.probe or shop.experiment.geometry))
+        make_runs(shop, todo, finished, tokens)
+    if not finished:
+        raise UserError("There is no finished run to report on.")
+    for written in write_report(Path(path), shop.experiment, finished):
+        print(written)
+    return 0
+
+
+def prepare(path: Path, arguments: ReproduceArguments) -> tuple[Workshop, dict[str, int | None]]:
+    """Reads and checks the experiment, all arms, before anything runs; returns with it each arm's training tokens."""
+    experiment = read_experiment(path)
+    for name in arguments.only:
+        if name not in experiment.arms:
+            raise UserError(f"`only`: there is no arm {name!r}; there are {', '.join(experiment.arms)}.")
+    definitions, per_step, tokens = {}, {}, {}
+    for name, arm in experiment.arms.items():
+        decisive, training = resolve_arm(arm)
+        definitions[name] = digest(decisive)
+        rows = training.per_device_train_batch_size * training.gradient_accumulation_steps
+        per_step[name] = rows * int(arm.arguments.get("max_seq_length", 512))
+        tokens[name] = training.max_steps * per_step[name] if training.max_steps > 0 else None
+    folder = Path(arguments.output_dir or Path("outputs/reproduce") / path.resolve().parent.name)
+    evaluation = digest({"probe": experiment.probe, "geometry": experiment.geometry})
+    shop = Workshop(experiment, arguments, folder, path.parent / "runs", definitions, evaluation, per_step)
+    return shop, tokens
+
+
+def make_runs(
+    shop: Workshop, todo: Sequence[Run], finished: dict[Run, dict[str, Any]], tokens: dict[str, int | None]
+) -> None:
+    """Makes the runs and adds them to the finished ones; begins none that would end after `max_hours`."""
+    started, limit = time.perf_counter(), shop.arguments.max_hours
+    for index, run in enumerate(todo):
+        left = in_words(time_left(todo[index:], finished, tokens))
+        expected = estimate(run, finished, tokens) or 0.0
+        if limit is not None and time.perf_counter() - started + expected > limit * 3600:
+            print(f"{run.name} would not end within {limit:g} hours; {len(todo) - index} runs, {left}, are left.")
+            return
+        print(f"{run.name} ({index + 1} of {len(todo)}); time left: {left}", flush=True)
+        begun = time.perf_counter()
+        finished[run] = make_run(shop, run)
+        print(f"  {summary(shop.experiment, finished[run])}; {in_words(time.perf_counter() - begun)}", flush=True)
+
+
+def summary(experiment: Experiment, content: dict[str, Any]) -> str:
+    """Says in one line what a run came to."""
+    loss = content["last"].get("eval_mlm_loss")
+    parts = [f"held-out masked-LM loss {loss:.3f}"] if loss is not None else []
+    parts.append(f"trained {in_words(content['seconds']['training'])}")
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Arguments of `reproduce`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ..errors import UserError
+
+
+@dataclass
+class ReproduceArguments:
+    """Where an experiment finds its data, and how much of it is run now.
+
+    Args:
+        data (`str`, *optional*): Folder with the files that the experiment's `data` names.
+        glue (`str`, *optional*): Folder with `<task>/<split>.parquet` in the Hub's columns.
+        tokenizer_name (`str`, *optional*): Folder or Hub id, in place of the experiment's; it must be the same one.
+        output_dir (`str`, *optional*): Folder of the work in progress; `outputs/reproduce/<name>` by default.
+        only (`list[str]`): Arms to run; all by default.
+        max_hours (`float`, *optional*): Begin no run that would end later than so many hours from now.
+        keep (`"export"`, `"all"` or `"nothing"`, defaults to `"export"`): Of the weights of finished runs.
+        report_only (`bool`, defaults to `False`): Run nothing; write the report of the runs that are there.
+        plan_only (`bool`, defaults to `False`): Run nothing; list what is left, and the time it will take.
+        num_threads (`int`, *optional*): CPU threads; all cores by default.
+    """
+
+    data: str | None = field(default=None, metadata={"help": "Folder with the experiment's training data."})
+    glue: str | None = field(default=None, metadata={"help": "Folder with <task>/<split>.parquet."})
+    tokenizer_name: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id, in place of the experiment's; it must be the same one."}
+    )
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the work in progress (outputs/reproduce/<name>)."}
+    )
+    only: list[str] = field(default_factory=list, metadata={"help": "Arms to run; all if absent."})
+    max_hours: float | None = field(
+        default=None, metadata={"help": "Begin no run that would end later than so many hours from now."}
+    )
+    keep: Literal["export", "all", "nothing"] = field(
+        default="export", metadata={"help": "Weights of finished runs to keep."}
+    )
+    report_only: bool = field(default=False, metadata={"help": "Run nothing; write the report of what is there."})
+    plan_only: bool = field(default=False, metadata={"help": "Run nothing; list what is left."})
+    num_threads: int | None = field(default=None, metadata={"help": "CPU threads; all cores if absent."})
+
+    def __post_init__(self):
+        if self.max_hours is not None and not 0 < self.max_hours < float("inf"):
+            raise UserError(f"`max_hours` is {self.max_hours}; it must be positive.")
+        if self.num_threads is not None and self.num_threads < 1:
+            raise UserError(f"`num_threads` is {self.num_threads}; it must be at least 1.")
+        if self.report_only and self.plan_only:
+            raise UserError("`report_only` and `plan_only` exclude each other: give one of them.")
+
+    def require_folders(self, glue: bool) -> None:
+        """Checks the folders that training, and probing if asked for, will read.
+
+        Raises:
+            UserError: If one was not given, or is not there.
+        """
+        for name, wanted in (("data", True), ("glue", glue)):
+            value = getattr(self, name)
+            if wanted and value is None:
+                raise UserError(f"`{name}` is missing: pass `--{name} DIR`, the {self.__class__.meaning(name)}.")
+            if wanted and not Path(value).is_dir():
+                raise UserError(f"`{name}`: there is no folder {value!r}.")
+
+    @classmethod
+    def meaning(cls, name: str) -> str:
+        """Returns what an argument is, as the help says it."""
+        return cls.__dataclass_fields__[name].metadata["help"].rstrip(".").lower()

@@ -1,0 +1,1 @@
+"""Experiments: what is to be run, the small files that finished runs leave, and what they say together."""

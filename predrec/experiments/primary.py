@@ -1,0 +1,62 @@
+"""The one comparison that was declared before the runs: mean score of each seed, paired difference, verdict."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..eval.claims import by_replicate
+from ..eval.results import Results
+from ..eval.statistics import Comparison, compare, verdict
+from .definition import Primary
+
+MARGIN = 0.01
+"""A mean score that differs by less, one point, does not differ in practice."""
+
+MIN_PAIRS = 5
+"""With fewer pairs there is no verdict, whatever the numbers."""
+
+
+@dataclass(frozen=True)
+class PrimaryResult:
+    """What the runs say so far.
+
+    Args:
+        model, baseline (`dict[int, float]`): Mean score of each seed of the two arms.
+        comparison (`Comparison`, *optional*): Of the differences of the seeds that both have; `None` without any.
+        verdict (`str`): In words. Before the declared number of pairs is there, it is marked as interim.
+    """
+
+    model: dict[int, float]
+    baseline: dict[int, float]
+    comparison: Comparison | None
+    verdict: str
+
+
+def mean_scores(results: Results, arm: str, scores: Mapping[str, str]) -> dict[int, float]:
+    """Returns, of each seed that has them all, the mean of the scores; heads and poolings as the claims take them."""
+    found = [by_replicate(results, "probe", arm, task, metric, "mean") for task, metric in scores.items()]
+    seeds = sorted(set.intersection(*map(set, found)))
+    return {seed: float(np.mean([one[seed] for one in found])) for seed in seeds}
+
+
+def compare_primary(results: Results, primary: Primary, alpha: float = 0.05) -> PrimaryResult:
+    """Compares the two arms on the seeds up to the declared number, paired by seed.
+
+    Args:
+        results (`Results`): Of the probes.
+        primary (`Primary`): What was declared.
+        alpha (`float`, defaults to 0.05): Level of the paired t-test, two-sided; it is the only one, so uncorrected.
+    """
+    model, baseline = (mean_scores(results, arm, primary.scores) for arm in (primary.model, primary.baseline))
+    pairs = [seed for seed in model if seed in baseline and seed <= primary.seeds]
+    if not pairs:
+        return PrimaryResult(model, baseline, None, "too few seeds")
+    differences = [model[seed] - baseline[seed] for seed in pairs]
+    comparison = compare(differences)
+    words = "too few seeds"
+    if len(pairs) >= MIN_PAIRS:
+        words = verdict(differences, comparison.t_p, MARGIN, alpha, min_seeds=MIN_PAIRS)
+        if len(pairs) < primary.seeds:
+            words += f" (interim: {len(pairs)} of {primary.seeds} declared pairs)"
+    return PrimaryResult(model, baseline, comparison, words)

@@ -1,0 +1,182 @@
+"""The report of an experiment: the declared comparison, time, training, then what `report` shows of any results."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..eval.document import Block, Heading, Paragraph, Table, write_document
+from ..eval.report import build_report
+from ..eval.results import Results, write_results
+from .definition import Arm, Experiment, Primary, Run
+from .figures import training_figure
+from .primary import MIN_PAIRS, PrimaryResult, compare_primary
+from .run_files import merge_runs
+from .schedule import seconds_of
+
+SAME_TIME = 0.05
+"""Arms that are meant to take the same time may differ by this share."""
+
+LOSSES = (
+    ("masked-LM loss", "eval_mlm_loss"),
+    ("JEPA loss", "eval_jepa_loss"),
+    ("mean target", "eval_trivial_loss_mean"),
+    ("another position", "eval_trivial_loss_position"),
+    ("another text", "eval_trivial_loss_text"),
+    ("margin", "eval_jepa_margin"),
+    ("lambda", "eval_loss_lambda"),
+    ("uniformity", "eval_uniformity"),
+    ("effective rank", "eval_effective_rank"),
+)
+"""What training ended with; the three in the middle are the JEPA losses of predictors that know nothing."""
+
+
+def write_report(path: Path, experiment: Experiment, finished: Mapping[Run, dict[str, Any]]) -> list[Path]:
+    """Writes `report.md`, `report.html`, `results.json` and `figures/` beside the experiment; returns their paths.
+
+    Args:
+        path (`Path`): Of the experiment's file.
+        experiment (`Experiment`): What it says.
+        finished (`dict`): Contents of the files of finished runs.
+    """
+    by_arm = {
+        arm: [content for run, content in sorted(finished.items(), key=lambda item: item[0].seed) if run.arm == arm]
+        for arm in experiment.arms
+    }
+    by_arm = {arm: contents for arm, contents in by_arm.items() if contents}
+    results = merge_runs([content for contents in by_arm.values() for content in contents])
+    results.commands = [f"predrec reproduce {'/'.join(path.parts[-3:])} --data DATA --glue GLUE"]
+    blocks = build_blocks(experiment, by_arm, results)
+    markdown, page = write_document(path.parent, experiment.title, blocks)
+    return [markdown, page, write_results(path.parent, results)]
+
+
+def build_blocks(
+    experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, Any]]], results: Results
+) -> list[Block]:
+    """Puts the report together."""
+    blocks: list[Block] = [Heading(experiment.title, 1), *arms_table(experiment, by_arm)]
+    if experiment.primary is not None:
+        blocks += primary_blocks(experiment.primary, compare_primary(results, experiment.primary))
+    blocks += time_blocks(experiment.arms, by_arm)
+    blocks += training_blocks(by_arm)
+    if results.records:
+        pairs = [pair for pair in experiment.pairs if set(pair) <= set(by_arm)]
+        blocks += [Heading("Encoders"), *build_report(results, with_published=True, pairs=pairs)[1:]]
+    return blocks
+
+
+def arms_table(experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
+    """Says what was run, and how much of it is there."""
+    planned = {arm: sum(run.arm == arm for run in experiment.order) for arm in experiment.arms}
+    rows = [
+        [arm.name, f"{len(by_arm.get(arm.name, []))} of {planned[arm.name]}", arm.why]
+        for arm in experiment.arms.values()
+        if planned[arm.name]
+    ]
+    return [Table(["arm", "seeds", "what it is"], rows)]
+
+
+def primary_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:
+    """Shows the declared comparison: seeds, effect, interval, p, verdict."""
+    scores = ", ".join(f"{task} ({metric})" for task, metric in primary.scores.items())
+    blocks: list[Block] = [
+        Heading("The declared comparison"),
+        Paragraph(
+            f"{primary.question} Declared before the runs: {primary.model} against {primary.baseline}, mean over "
+            f"{scores} of linear probes on mean-pooled vectors, paired by seed, {primary.seeds} seeds, two-sided "
+            f"paired t-test. Below {MIN_PAIRS} pairs there is no verdict; every other test on this page is secondary."
+        ),
+    ]
+    seeds = sorted(set(found.model) & set(found.baseline))
+    if seeds:
+        rows = [
+            [str(seed), *(f"{one:.4f}" for one in (found.model[seed], found.baseline[seed])),
+             f"{found.model[seed] - found.baseline[seed]:+.4f}", "" if seed <= primary.seeds else "not counted"]
+            for seed in seeds
+        ]  # fmt: skip
+        blocks.append(Table(["seed", primary.model, primary.baseline, "difference", ""], rows))
+    comparison = found.comparison
+    row = ["0", "-", "-", "-", "-", f"**{found.verdict}**"]
+    if comparison is not None:
+        several = comparison.num_seeds > 1
+        row = [
+            str(comparison.num_seeds),
+            f"{comparison.effect:+.4f}",
+            f"{comparison.low:+.4f} to {comparison.high:+.4f}" if several else "-",
+            f"{comparison.t_p:.4f}" if several else "-",
+            f"{comparison.sign_flip_p:.4f}" if several else "-",
+            f"**{found.verdict}**",
+        ]
+    header = ["pairs", "mean difference", "95 % interval", "p (paired t)", "p (sign flips)", "verdict"]
+    return [*blocks, Table(header, [row])]
+
+
+def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
+    """Shows how long each arm took, and whether arms that were to take the same time did."""
+    typical = {arm: np.mean([c["seconds_at_median_speed"] for c in contents]) for arm, contents in by_arm.items()}
+    rows, notes = [], []
+    for arm, contents in by_arm.items():
+        training = [content["seconds"]["training"] for content in contents]
+        total = np.mean([seconds_of(content) for content in contents])
+        other = arms[arm].same_time_as
+        match = "-"
+        if other in typical and typical[other] > 0:
+            ratio = typical[arm] / typical[other]
+            match = f"{ratio:.3f} of {other}"
+            if abs(ratio - 1) > SAME_TIME:
+                notes.append(
+                    f"**{arm} and {other} did not take the same time** ({ratio:.2f}): read their comparison so."
+                )
+        rows.append(
+            [
+                arm,
+                f"{contents[0]['steps']:,}",
+                f"{contents[0]['tokens'] / 1e6:.2f} M",
+                _minutes(float(np.mean(training))),
+                _minutes(float(typical[arm])),
+                match,
+                _minutes(float(total)),
+                ", ".join(dict.fromkeys(content["machine"] for content in contents)),
+            ]
+        )
+    header = ["arm", "updates", "tokens", "training", "at median speed", "time matched", "with evaluation", "machine"]
+    text = (
+        "Means over seeds. Training is the updates alone; at median speed it is what they would have taken without "
+        f"what else the machine did. Times within {SAME_TIME:.0%} count as matched."
+    )
+    return [Heading("Time"), Paragraph(" ".join([text, *notes])), Table(header, rows)]
+
+
+def training_blocks(by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
+    """Shows curves, and losses at the end of training beside those of predictors that know nothing."""
+    shown = [(title, name) for title, name in LOSSES if any(name in c["last"] for cs in by_arm.values() for c in cs)]
+    rows = [
+        [arm, *(_spread([c["last"][name] for c in contents if name in c["last"]]) for _, name in shown)]
+        for arm, contents in by_arm.items()
+    ]
+    figure = training_figure(by_arm)
+    return [
+        Heading("Training"),
+        Paragraph(
+            "On held-out text, after the last update: mean ± standard deviation over seeds. A JEPA loss says "
+            "something only beside those of three predictors that know nothing (the mean target, the target at "
+            "another position of the text, the target of another text); the margin is by how much it beats the best "
+            "of them. JEPA losses are over all held-out rows, the trivial ones and the margin over the monitor's "
+            "rows. Between arms with other targets, JEPA losses do not compare."
+        ),
+        Table(["arm", *(title for title, _ in shown)], rows),
+        *([figure] if figure is not None else []),
+    ]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    text = f"{np.mean(values):.3f}"
+    return f"{text} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else text

@@ -1,0 +1,118 @@
+"""The report of finished runs written by hand."""
+
+import re
+
+import pytest
+
+from predrec.eval.document import Heading, Picture, Table
+from predrec.experiments.definition import Run, read_experiment
+from predrec.experiments.report import build_blocks, training_blocks, write_report
+from predrec.experiments.run_files import merge_runs
+
+from .made import content, write_definition
+
+ARMS = ("hybrid", "mlm", "mlm-time")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_definition(tmp_path_factory.mktemp("results") / "test")
+
+
+@pytest.fixture(scope="module")
+def experiment(path):
+    return read_experiment(path)
+
+
+@pytest.fixture(scope="module")
+def written(path, experiment):
+    """The text of a report of two seeds of every arm."""
+    finished = {Run(arm, seed): content(arm, seed) for arm in ARMS for seed in (2, 1)}
+    write_report(path, experiment, finished)
+    return (path.parent / "report.md").read_text(encoding="utf-8")
+
+
+def rows_below(blocks: list, heading: str) -> list[dict[str, str]]:
+    """Returns the rows of the last table below a heading."""
+    at = next(index for index, block in enumerate(blocks) if block == Heading(heading))
+    end = next((i for i in range(at + 1, len(blocks)) if isinstance(blocks[i], Heading)), len(blocks))
+    table = [block for block in blocks[at:end] if isinstance(block, Table)][-1]
+    return [dict(zip(table.header, row, strict=True)) for row in table.rows]
+
+
+@pytest.fixture
+def blocks(experiment, monkeypatch):
+    """Builds a report without the figures of the evaluation, which take the most time."""
+    monkeypatch.setattr("predrec.eval.report.all_figures", lambda results: [])
+
+    def build(*contents: dict) -> list:
+        by_arm: dict = {}
+        for one in contents:
+            by_arm.setdefault(one["arm"], []).append(one)
+        return build_blocks(experiment, by_arm, merge_runs(contents))
+
+    return build
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "results.json", "figures/training.png"])
+def test_report_writes_its_files(path, written, name):
+    assert (path.parent / name).stat().st_size > 0
+
+
+def test_declared_comparison_comes_first(written):
+    assert re.findall(r"^## (.*)$", written, flags=re.MULTILINE)[:3] == ["The declared comparison", "Time", "Training"]
+
+
+def test_report_names_no_folder_of_the_machine(path, written):
+    results = (path.parent / "results.json").read_text(encoding="utf-8")
+    assert str(path.parent.parent) not in written + results
+
+
+def test_report_says_how_much_is_there(written):
+    assert "| mlm | 2 of 3 | one loss |" in written
+
+
+def test_claims_of_the_declared_pairs_alone_are_tested(written):
+    assert re.findall(r"^## The paper's claims: (.*)$", written, flags=re.MULTILINE) == ["hybrid against mlm"]
+
+
+def test_two_seeds_have_no_verdict(blocks):
+    built = blocks(*(content(arm, seed) for arm in ARMS for seed in (1, 2)))
+    (row,) = rows_below(built, "The declared comparison")
+    assert (row["pairs"], row["verdict"]) == ("2", "**too few seeds**")
+
+
+@pytest.mark.parametrize(("seconds", "matched"), [(82.0, True), (76.5, True), (60.0, False), (100.0, False)])
+def test_time_match_is_measured(blocks, seconds, matched):
+    built = blocks(content("hybrid", 1), content("mlm-time", 1, seconds_at_median_speed=seconds))
+    row = {row["arm"]: row for row in rows_below(built, "Time")}["mlm-time"]
+    assert row["time matched"] == f"{seconds / 80:.3f} of hybrid"
+    text = " ".join(getattr(block, "text", "") for block in built)
+    assert ("did not take the same time" in text) == (not matched)
+
+
+def test_times_are_in_minutes(blocks):
+    (row,) = rows_below(blocks(content("hybrid", 1)), "Time")
+    assert (row["training"], row["at median speed"], row["with evaluation"]) == ("1.5 min", "1.3 min", "2.0 min")
+
+
+def test_trivial_predictors_stand_beside_the_jepa_loss(blocks):
+    losses = {"eval_mlm_loss": 6.0, "eval_jepa_loss": 0.5, "eval_trivial_loss_mean": 0.7, "eval_jepa_margin": 0.2}
+    rows = rows_below(blocks(content("hybrid", 1, last=losses), content("mlm", 1)), "Training")
+    assert (rows[0]["JEPA loss"], rows[0]["mean target"], rows[0]["margin"]) == ("0.500", "0.700", "0.200")
+    assert rows[1]["JEPA loss"] == "-"
+
+
+def test_losses_are_means_over_seeds(blocks):
+    (row,) = rows_below(blocks(content("mlm", 1), content("mlm", 2)), "Training")
+    assert row["masked-LM loss"] == "6.650 ± 0.071"
+
+
+def test_runs_without_curves_have_no_figure():
+    blocks = training_blocks({"mlm": [content("mlm", 1, curves={})]})
+    assert not any(isinstance(block, Picture) for block in blocks)
+
+
+def test_runs_without_probes_have_a_report(blocks):
+    bare = content("mlm", 1, measured=[], model=None)
+    assert rows_below(blocks(bare), "Training")[0]["arm"] == "mlm"
