@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
 .DEFAULT_GOAL := help
-.PHONY: help install pretrain test test-fast quality format docs build clean
+.PHONY: help install pretrain test test-fast faults quality format docs build clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ test: install  ## Run the whole test suite, offline
 
 test-fast: install  ## Run the tests that take little time
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+faults: install  ## Kill, fill, break and damage real runs, 140 times; writes results/faults.json
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --output results/faults.json $(ARGS)
 
 quality: install  ## Check lint and format, as CI does
 	$(BIN)/ruff check .

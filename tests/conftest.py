@@ -22,6 +22,9 @@ from .modeling.tiny import encoder_config  # noqa: E402
 torch.set_num_threads(1)  # Tiny tensors: a second thread costs more than it gives.
 datasets.disable_progress_bars()
 
+LONGEST = ("test_documentation", "tests/faults", "test_memory", "test_benchmark", "test_compile", "test_formats")
+"""Parts of the names of tests that take longest."""
+
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "cat", "dog", "sat", "ran", "on", "a", "mat", "and", "then", "un", "##known", "##s", "##ing", "##ed"]
 
@@ -58,6 +61,11 @@ def tiny_encoder(tiny_tokenizer) -> Callable[..., Path]:
         return Path(path)
 
     return write
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+    """The longest tests go first, so that at the end no process waits for another that has just begun one."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
 
 
 def pytest_collection_finish():

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import datasets
 import pyarrow as pa
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from . import json_files, parquet_files, text_files
 from .documents import NoColumnError, NotTextError, cut
 
@@ -136,7 +136,9 @@ def _explained(error: BaseException) -> Exception:
         if isinstance(cause, UserError):
             return cause
         error, cause = cause, cause.__cause__
-    return UserError(f"The cache in {str(datasets.config.HF_DATASETS_CACHE)!r} cannot be written: {error}.")
+    return UserError(
+        f"The cache in {str(datasets.config.HF_DATASETS_CACHE)!r} cannot be written: {one_line(str(error))}."
+    )
 
 
 def _documents_of(path: str, config: DocumentFilesConfig) -> Iterator[str | None]:

@@ -27,7 +27,7 @@ DATA_FILE = "data_fingerprint.txt"
 MAY_DIFFER = re.compile(
     r"output_dir|num_threads|preprocessing_num_workers|disable_tqdm|per_device_eval_batch_size|monitor_examples|run_name"
     r"|non_finite|max_skipped_steps"
-    r"|dataloader_(num_workers|persistent_workers|prefetch_factor|pin_memory)"
+    r"|ddp_timeout|dataloader_(num_workers|persistent_workers|prefetch_factor|pin_memory)"
     r"|(logging|log|eval|save|hub|push|report|project|trackio)(_.*)?"
 )
 """Arguments that a resumed run may change: they do not touch what is trained."""

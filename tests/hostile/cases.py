@@ -1,9 +1,6 @@
 """What a bad input is: how it is made, what it is given to, and what the error must say."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -15,7 +12,8 @@ from typing import Any
 from predrec.commands.pretrain import main
 from predrec.data_collators import DataCollatorForPreTraining
 from tests import training
-from tests.commands.test_pretrain import ROOT, TINY
+from tests.commands.test_pretrain import TINY
+from tests.warm import run_script
 
 RAN = "it-ran"
 """A file that hostile code writes into its folder, if it is ever run."""
@@ -80,9 +78,8 @@ class ProcessCase(Case):
     """An input to the real command line: `python scripts/pretrain.py`."""
 
     def refusal(self, folder: Path, words: list[str]) -> str:
-        command = [sys.executable, str(ROOT / "scripts/pretrain.py"), *words]
-        done = subprocess.run(command, cwd=folder, env=dict(os.environ), capture_output=True, timeout=240)
-        return one_error(done.returncode, done.stderr.decode("utf-8", "replace"))
+        done = run_script("pretrain.py", *words, cwd=folder)
+        return one_error(done.returncode, done.stderr)
 
 
 @dataclass(frozen=True)
