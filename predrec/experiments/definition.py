@@ -15,7 +15,7 @@ from ..trainers import PredRecTrainingArguments
 from ..trainers.checkpoints import MAY_DIFFER
 
 PARTS = ("title", "data", "pretrain", "arms", "order", "probe", "geometry", "pairs", "primary")
-ARM_PARTS = ("why", "updates_factor", "same_time_as")
+ARM_PARTS = ("why", "levels", "updates_factor", "same_time_as")
 PRIMARY_PARTS = ("question", "model", "baseline", "scores", "seeds")
 ROUNDED_TO = 10
 """Updates of an arm with a factor: so that evaluations at tenths of the run hit its last update."""
@@ -31,6 +31,7 @@ class Arm:
         arguments (`dict[str, Any]`): Of `pretrain`, shared and own ones, as text.
         same_time_as (`str`, *optional*): Arm whose training time it is meant to have.
         updates_factor (`float`): How many times the shared number of updates it makes.
+        levels (`dict[str, str]`): Level of each factor, in a design of factors.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Arm:
     arguments: dict[str, Any]
     same_time_as: str | None = None
     updates_factor: float = 1.0
+    levels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ def _arm(name: str, shared: dict[str, Any], own: dict[str, Any]) -> Arm:
     if "updates_factor" in own:
         updates = _number("max_steps", arguments.get("max_steps"), int, 1) * factor
         arguments["max_steps"] = str(max(1, round(updates / ROUNDED_TO)) * ROUNDED_TO)
-    return Arm(name, str(own["why"]), arguments, own.get("same_time_as"), factor)
+    levels = _mapping(f"levels of {name}", own.get("levels") or {})
+    return Arm(name, str(own["why"]), arguments, own.get("same_time_as"), factor, levels)
 
 
 def _order(entries: Any, arms: Mapping[str, Arm]) -> list[Run]:

@@ -9,9 +9,11 @@ import numpy as np
 from ..eval.document import Block, Heading, Paragraph, Table, write_document
 from ..eval.report import build_report
 from ..eval.results import Results, write_results
+from ..eval.tasks import TASKS
 from .definition import Arm, Experiment, Primary, Run
+from .effects import MEASURES, Effect, effects, factors_of, held_out
 from .figures import training_figure
-from .primary import MIN_PAIRS, PrimaryResult, compare_primary
+from .primary import MIN_PAIRS, PrimaryResult, compare_primary, mean_scores
 from .run_files import merge_runs
 from .schedule import seconds_of
 
@@ -59,6 +61,8 @@ def build_blocks(
     blocks: list[Block] = [Heading(experiment.title, 1), *arms_table(experiment, by_arm)]
     if experiment.primary is not None:
         blocks += primary_blocks(experiment.primary, compare_primary(results, experiment.primary))
+    if any(arm.levels for arm in experiment.arms.values()):
+        blocks += effect_blocks(experiment, by_arm, results)
     blocks += time_blocks(experiment.arms, by_arm)
     blocks += training_blocks(by_arm)
     if results.records:
@@ -111,6 +115,44 @@ def primary_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:
         ]
     header = ["pairs", "mean difference", "95 % interval", "p (paired t)", "p (sign flips)", "verdict"]
     return [*blocks, Table(header, [row])]
+
+
+def effect_blocks(
+    experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, Any]]], results: Results
+) -> list[Block]:
+    """Shows what each factor of a two-level design changes, and each two together."""
+    found: list[Effect] = []
+    for measure, name in MEASURES:
+        found += effects(experiment.arms, held_out(by_arm, name), measure)
+    wanted = {task: TASKS[task].metric for task in experiment.probe.get("tasks", [])}
+    if wanted:
+        scores = {arm: mean_scores(results, arm, wanted) for arm in by_arm}
+        found += effects(experiment.arms, scores, "mean probe score")
+    levels = {factor: " to ".join(both) for factor, both in factors_of(experiment.arms).items()}
+    rows = [
+        [
+            effect.measure,
+            " x ".join(effect.factors)
+            if len(effect.factors) > 1
+            else f"{effect.factors[0]}: {levels[effect.factors[0]]}",
+            f"{effect.comparison.effect:+.3f}",
+            f"{effect.comparison.low:+.3f} to {effect.comparison.high:+.3f}"
+            if effect.comparison.num_seeds > 1
+            else "-",
+            f"{effect.p:.3f}" if effect.comparison.num_seeds > 1 else "-",
+            str(effect.comparison.num_seeds),
+        ]
+        for effect in found
+    ]
+    return [
+        Heading("Effects of the factors"),
+        Paragraph(
+            "What a factor changes from its first level to its second, averaged over the arms that differ in nothing "
+            "else; of two factors, by how much one changes more at the other's second level, halved. Over seeds: "
+            "paired t, corrected by Holm over the effects on one measure."
+        ),
+        Table(["measure", "factor", "effect", "95 % interval", "corrected p", "seeds"], rows),
+    ]
 
 
 def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:

@@ -9,7 +9,7 @@ from predrec.experiments.definition import Run, read_experiment
 from predrec.experiments.report import build_blocks, training_blocks, write_report
 from predrec.experiments.run_files import merge_runs
 
-from .made import content, write_definition
+from .made import DEFINITION, content, write_definition
 
 ARMS = ("hybrid", "mlm", "mlm-time")
 
@@ -116,3 +116,15 @@ def test_runs_without_curves_have_no_figure():
 def test_runs_without_probes_have_a_report(blocks):
     bare = content("mlm", 1, measured=[], model=None)
     assert rows_below(blocks(bare), "Training")[0]["arm"] == "mlm"
+
+
+def test_factors_have_a_table_of_effects(tmp_path, monkeypatch):
+    monkeypatch.setattr("predrec.eval.report.all_figures", lambda results: [])
+    text = DEFINITION.replace("{why: both losses}", "{why: both losses, levels: {objective: hybrid}}")
+    text = text.replace('why: "one loss",', 'why: "one loss", levels: {objective: mlm},')
+    contents = [content("hybrid", 1, 0.6), content("mlm", 1, 0.5, last={"eval_mlm_loss": 6.2})]
+    by_arm = {one["arm"]: [one] for one in contents}
+    built = build_blocks(read_experiment(write_definition(tmp_path, text)), by_arm, merge_runs(contents))
+    rows = {row["measure"]: row for row in rows_below(built, "Effects of the factors")}
+    assert rows["masked-LM loss"]["factor"] == "objective: hybrid to mlm"
+    assert (rows["masked-LM loss"]["effect"], rows["mean probe score"]["effect"]) == ("-0.400", "-0.100")

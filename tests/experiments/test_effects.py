@@ -1,0 +1,79 @@
+"""Effects of factors, planted and found again."""
+
+import numpy as np
+import pytest
+
+from predrec.experiments.definition import Arm
+from predrec.experiments.effects import contrast, effects, factors_of, held_out
+
+LEVELS = {"positions": ("loud", "quiet"), "objective": ("mlm", "hybrid")}
+ARMS = {
+    f"{objective}-{positions}": Arm(
+        f"{objective}-{positions}", "", {}, levels={"positions": positions, "objective": objective}
+    )
+    for positions in LEVELS["positions"]
+    for objective in LEVELS["objective"]
+}
+
+
+def planted(positions: float, objective: float, interaction: float, seeds: int = 3) -> dict:
+    """Values of every arm and seed: each factor adds its effect, seeds differ, and two levels together add more."""
+    values: dict = {}
+    for name, arm in ARMS.items():
+        quiet, hybrid = arm.levels["positions"] == "quiet", arm.levels["objective"] == "hybrid"
+        level = positions * quiet + objective * hybrid + interaction * (quiet and hybrid)
+        values[name] = {seed: level + 10 * seed for seed in range(1, seeds + 1)}
+    return values
+
+
+def test_levels_are_in_the_order_of_the_arms():
+    assert factors_of(ARMS) == {"positions": ["loud", "quiet"], "objective": ["mlm", "hybrid"]}
+
+
+def test_effect_of_a_factor_is_found_in_every_seed():
+    assert contrast(planted(2.0, 0.5, 0.0), ARMS, ["positions"]) == pytest.approx({1: 2.0, 2: 2.0, 3: 2.0})
+
+
+def test_effect_is_averaged_over_the_other_factor():
+    assert contrast(planted(2.0, 0.5, 1.0), ARMS, ["objective"]) == pytest.approx({1: 1.0, 2: 1.0, 3: 1.0})
+
+
+def test_interaction_is_half_the_difference_of_differences():
+    found = contrast(planted(2.0, 0.5, 1.0), ARMS, ["positions", "objective"])
+    assert found == pytest.approx({1: 0.5, 2: 0.5, 3: 0.5})
+
+
+def test_block_that_lacks_an_arm_does_not_count():
+    values = planted(2.0, 0.5, 1.0)
+    del values["hybrid-quiet"]
+    assert contrast(values, ARMS, ["positions"]) == pytest.approx({1: 2.0, 2: 2.0, 3: 2.0})
+    assert contrast(values, ARMS, ["positions", "objective"]) == {}
+
+
+def test_seed_that_lacks_an_arm_does_not_count():
+    values = planted(2.0, 0.5, 0.0)
+    del values["mlm-loud"][2]
+    assert contrast(values, ARMS, ["positions"]).keys() == {1, 3}
+
+
+def test_arm_outside_the_design_does_not_count():
+    arms = ARMS | {"other": Arm("other", "", {})}
+    values = planted(2.0, 0.5, 0.0) | {"other": {1: 99.0}}
+    assert contrast(values, arms, ["positions"]) == contrast(planted(2.0, 0.5, 0.0), ARMS, ["positions"])
+
+
+def test_all_effects_are_one_family():
+    values = planted(2.0, 0.0, 0.0)
+    generator = np.random.default_rng(0)
+    for found in values.values():
+        for seed in found:
+            found[seed] += generator.normal(0, 0.1)
+    found = {effect.factors: effect for effect in effects(ARMS, values, "loss")}
+    assert list(found) == [("positions",), ("objective",), ("positions", "objective")]
+    smallest = min(effect.comparison.t_p for effect in found.values())
+    assert found[("positions",)].p == pytest.approx(3 * smallest)
+
+
+def test_values_are_those_of_the_held_out_text():
+    runs = {"mlm": [{"seed": 2, "last": {"eval_mlm_loss": 6.0}}, {"seed": 3, "last": {}}]}
+    assert held_out(runs, "eval_mlm_loss") == {"mlm": {2: 6.0}}
