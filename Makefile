@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+SCALE ?= cpu
 BIN := $(VENV)/bin
 # The launcher's defaults, spelled out so that it does not warn about them.
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
 .DEFAULT_GOAL := help
-.PHONY: help install pretrain test test-fast faults quality format docs build clean
+.PHONY: help install pretrain test test-fast faults reproduce quality format docs build clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +32,11 @@ test-fast: install  ## Run the tests that take little time
 
 faults: install  ## Kill, fill, break and damage real runs, 140 times; writes results/faults.json
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --output results/faults.json $(ARGS)
+
+reproduce: install  ## Make the missing runs of results/SCALE, and its report (SCALE=cpu DATA=DIR GLUE=DIR)
+	@test -n "$(DATA)" || { echo "DATA is missing: make reproduce SCALE=$(SCALE) DATA=DIR GLUE=DIR, where DATA has train-*.parquet and validation.parquet"; exit 2; }
+	@test -n "$(GLUE)" || ! grep -q "^probe:" results/$(SCALE)/experiment.yaml || { echo "GLUE is missing: make reproduce SCALE=$(SCALE) DATA=$(DATA) GLUE=DIR, where GLUE has <task>/<split>.parquet"; exit 2; }
+	$(BIN)/python scripts/reproduce.py results/$(SCALE)/experiment.yaml --data "$(DATA)" $(if $(GLUE),--glue "$(GLUE)") $(if $(TOKENIZER),--tokenizer_name "$(TOKENIZER)") $(ARGS)
 
 quality: install  ## Check lint and format, as CI does
 	$(BIN)/ruff check .
