@@ -1,5 +1,6 @@
 """An experiment from its definition to its report: `python scripts/reproduce.py results/cpu/experiment.yaml`."""
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here.")
+        return 128 + signal.SIGINT
     except StoppedError as stopped:
         print("stopped and saved; the same command goes on from here.")
         return int(stopped.args[0])

@@ -16,6 +16,9 @@ DIGITS = 6
 """Of every measured number; a score of 10,000 rows has four."""
 
 OF_THE_GROUP = [f.name for f in fields(Record) if f.name not in ("model", "replicate", "metric", "value", "seed")]
+OF_THE_ROWS = ("tokenizer_name", "max_seq_length", "packing", "isolate_documents")
+"""Arguments of an arm that make other rows of the same data, with another fingerprint."""
+
 BY_LINE = ("curves", "measured", "spectra")
 """Parts whose entries take a line each."""
 
@@ -134,7 +137,7 @@ def read_runs(folder: Path) -> dict[Run, dict[str, Any]]:
 def stale(found: dict[Run, dict[str, Any]], definitions: dict[str, str], evaluation: str) -> list[str]:
     """Says which files do not belong to the experiment as it is now, and why: they are never mixed in."""
     problems = []
-    data = next((content["data"] for run, content in found.items() if run.arm in definitions), None)
+    data: dict[tuple, str] = {}
     for run, content in found.items():
         if run.arm not in definitions:
             problems.append(f"{run.name}: the experiment has no arm `{run.arm}`")
@@ -142,9 +145,13 @@ def stale(found: dict[Run, dict[str, Any]], definitions: dict[str, str], evaluat
             problems.append(f"{run.name}: trained from another definition of the arm")
         elif content["evaluation"] != evaluation:
             problems.append(f"{run.name}: probed or measured with other settings")
-        elif content["data"] != data:
+        elif data.setdefault(_rows_of(content), content["data"]) != content["data"]:
             problems.append(f"{run.name}: trained on other data or another tokenizer")
     return problems
+
+
+def _rows_of(content: dict[str, Any]) -> tuple:
+    return tuple(content["arguments"].get(name) for name in OF_THE_ROWS)
 
 
 def merge_runs(contents: Sequence[dict[str, Any]]) -> Results:

@@ -109,6 +109,11 @@ def test_stale_file_is_listed_with_its_reason(changes, reason):
     assert problem.startswith("mlm-2: ") and reason in problem
 
 
+def test_arms_with_other_rows_have_other_fingerprints():
+    padded = content("hybrid", 1, data="of padded rows", arguments={"packing": "false"})
+    assert stale({Run("mlm", 1): content("mlm", 1), Run("hybrid", 1): padded}, DEFINITIONS, "evaluation") == []
+
+
 def test_file_of_an_unknown_arm_is_stale():
     (problem,) = stale({Run("gone", 1): content("gone", 1)}, DEFINITIONS, "evaluation")
     assert "no arm `gone`" in problem
