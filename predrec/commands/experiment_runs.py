@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
-from ..configuration import write_recipe
+from ..configuration import parse_recipe, write_recipe
 from ..configuration.reproduce_arguments import ReproduceArguments
 from ..errors import UserError
 from ..eval.results import Results, merge_results, read_results
+from ..eval.tasks import PAPER_TASKS, find_task
 from ..experiments.definition import Arm, Experiment, Run, words_of
 from ..experiments.history import curves, evaluation_seconds, last, training_seconds
 from ..experiments.run_files import FORMAT, pack, write_run
@@ -56,6 +57,39 @@ class Workshop:
     definitions: dict[str, str]
     evaluation: str
     tokens_per_step: dict[str, int]
+
+
+def check_evaluation(experiment: Experiment) -> None:
+    """Checks the settings of probes and geometry as their commands would, before hours of training.
+
+    Raises:
+        UserError: If one is unknown or impossible.
+    """
+    for part, name, arguments in (
+        ("probe", "probe_glue", probe_glue.ARGUMENTS),
+        ("geometry", "analyze_representations", analyze_representations.ARGUMENTS),
+    ):
+        settings = getattr(experiment, part)
+        if settings:
+            words = ["--models", "arm=DIR", *words_of(settings), "--output_dir", "DIR"]
+            try:
+                parse_recipe(words, arguments, name)
+            except UserError as error:
+                raise UserError(f"`{part}` of the experiment: {error}") from error
+            for task in settings.get("tasks", ()):
+                find_task(task)
+
+
+def check_tasks(experiment: Experiment, glue: str | None) -> None:
+    """Checks that every task that is evaluated has a folder.
+
+    Raises:
+        UserError: If one has none.
+    """
+    for settings in (experiment.probe, experiment.geometry):
+        for task in (settings.get("tasks") or PAPER_TASKS) if settings else ():
+            if not (Path(str(glue)) / find_task(task).folder).is_dir():
+                raise UserError(f"`glue`: there is no folder for the task `{task}` in {glue!r}.")
 
 
 def make_run(shop: Workshop, run: Run) -> dict[str, Any]:

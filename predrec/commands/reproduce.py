@@ -14,7 +14,7 @@ from ..experiments.definition import Experiment, Run, digest, read_experiment, r
 from ..experiments.report import write_report
 from ..experiments.run_files import read_runs, stale
 from ..experiments.schedule import estimate, in_words, remaining, time_left
-from .experiment_runs import StoppedError, Workshop, make_run
+from .experiment_runs import StoppedError, Workshop, check_evaluation, check_tasks, make_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +49,8 @@ def reproduce(argv: Sequence[str]) -> int:
             "Nothing was run. Restore the experiment, or delete them to make those runs again."
         )
     todo = remaining(shop.experiment.order, finished, arguments.only)
-    print(f"{len(finished)} of {len(shop.experiment.order)} runs are finished; {len(todo)} to make now.")
+    covered = sum(run in finished for run in shop.experiment.order)
+    print(f"{covered} of {len(shop.experiment.order)} runs are finished; {len(todo)} to make now.")
     if arguments.plan_only:
         for run in todo:
             print(f"  {run.name.ljust(24)} {in_words(estimate(run, finished, tokens))}")
@@ -58,6 +59,7 @@ def reproduce(argv: Sequence[str]) -> int:
     if not arguments.report_only:
         if todo:
             arguments.require_folders(glue=bool(shop.experiment.probe or shop.experiment.geometry))
+            check_tasks(shop.experiment, arguments.glue)
         make_runs(shop, todo, finished, tokens)
     if not finished:
         raise UserError("There is no finished run to report on.")
@@ -72,6 +74,7 @@ def prepare(path: Path, arguments: ReproduceArguments) -> tuple[Workshop, dict[s
     for name in arguments.only:
         if name not in experiment.arms:
             raise UserError(f"`only`: there is no arm {name!r}; there are {', '.join(experiment.arms)}.")
+    check_evaluation(experiment)
     definitions, per_step, tokens = {}, {}, {}
     for name, arm in experiment.arms.items():
         decisive, training = resolve_arm(arm)
@@ -94,7 +97,9 @@ def make_runs(
         left = in_words(time_left(todo[index:], finished, tokens))
         expected = estimate(run, finished, tokens) or 0.0
         if limit is not None and time.perf_counter() - started + expected > limit * 3600:
-            print(f"{run.name} would not end within {limit:g} hours; {len(todo) - index} runs, {left}, are left.")
+            print(
+                f"{run.name} would not end within {limit:g} hours. Runs left: {len(todo) - index}; time left: {left}."
+            )
             return
         print(f"{run.name} ({index + 1} of {len(todo)}); time left: {left}", flush=True)
         begun = time.perf_counter()

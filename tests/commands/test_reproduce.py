@@ -294,12 +294,42 @@ def test_failed_training_is_an_error_with_its_last_words(place, monkeypatch, cap
     assert "Training mlm-2 failed" in message and "the disk is full" in message
 
 
-def test_failed_probe_is_an_error(place, trained, tmp_path, capsys):
+def test_missing_task_is_found_before_anything_is_trained(place, trained, tmp_path, capsys):
     (place.runs / "mlm-2.json").unlink()
     (tmp_path / "empty").mkdir()
     place.glue = tmp_path / "empty"
     assert place.run() == 2
-    assert "there is no folder" in capsys.readouterr().err
+    assert "there is no folder for the task `sst2`" in capsys.readouterr().err
+    assert trained == []
+
+
+def test_failed_probe_is_an_error(place, trained, tmp_path, capsys):
+    (place.runs / "mlm-2.json").unlink()
+    place.glue = tmp_path / "glue"
+    for task in ("sst2", "stsb"):
+        (place.glue / task).mkdir(parents=True)
+    assert place.run() == 2
+    assert "has no `validation` split" in capsys.readouterr().err
+    assert trained == ["mlm-2"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "seeds: 2, num_train",
+            "seed_count: 2, num_train",
+            "`probe` of the experiment: Unknown argument",
+        ),
+        ("pooling: [mean, max]", "pooling: [mode]", "`geometry` of the experiment: `pooling` 'mode'"),
+        ("tasks: [sst2, stsb]", "tasks: [sst3, stsb]", "Unknown task `sst3`"),
+    ],
+)
+def test_mistake_in_the_evaluation_is_found_before_anything_is_trained(place, trained, capsys, old, new, message):
+    place.definition.write_text(place.definition.read_text().replace(old, new))
+    assert place.run() == 2
+    assert message in capsys.readouterr().err
+    assert trained == []
 
 
 @pytest.mark.parametrize(
