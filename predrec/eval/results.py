@@ -72,6 +72,10 @@ class Results:
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in LIBRARIES})
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
 
+    def __post_init__(self):
+        self._index: dict[tuple[str, str], list[Record]] = {}
+        self._indexed: tuple[list[Record], int] = ([], 0)
+
     @property
     def model_names(self) -> list[str]:
         """Names of the models, in the order they were given."""
@@ -79,7 +83,20 @@ class Results:
 
     def select(self, **wanted: Any) -> list[Record]:
         """Returns the records whose fields have the wanted values."""
-        return [r for r in self.records if all(getattr(r, name) == value for name, value in wanted.items())]
+        records = self.records
+        if "model" in wanted and "task" in wanted:
+            records = self._records_of(wanted.pop("model"), wanted.pop("task"))
+        return [r for r in records if all(getattr(r, name) == value for name, value in wanted.items())]
+
+    def _records_of(self, model: str, task: str) -> list[Record]:
+        """Returns the records of a model and task: of many, a report asks a thousand times."""
+        known, count = self._indexed
+        if known is not self.records or count != len(self.records):
+            self._index = {}
+            for record in self.records:
+                self._index.setdefault((record.model, record.task), []).append(record)
+            self._indexed = self.records, len(self.records)
+        return self._index.get((model, task), [])
 
     def values(self, **wanted: Any) -> np.ndarray:
         """Returns the values of the selected records."""
