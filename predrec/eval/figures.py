@@ -1,4 +1,7 @@
-"""The figures of a report. Colours that colour-blind readers can tell apart, with hatches and markers for print."""
+"""The figures of a report. Colours that colour-blind readers can tell apart, with hatches and markers for print.
+
+From the seventh model on, colours come again with other hatches, markers and lines.
+"""
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -104,7 +107,7 @@ def spectra(results: Results) -> Any:
                     drawn = drawn or bool(kept.any())
                     axis.plot(
                         np.arange(1, len(mean) + 1)[kept], mean[kept], label=model, color=COLOURS[index % 6],
-                        linestyle=LINES[index % 6], linewidth=1.4,
+                        linestyle=LINES[(index + index // 6) % 6], linewidth=1.4,
                     )  # fmt: skip
             axis.set(xscale="log", yscale="log", title=f"{task}, {pooling}")
             axis.title.set_fontsize(9)
@@ -136,7 +139,7 @@ def alignment_against_uniformity(results: Results) -> Any:
             points = [(x.mean(), y.mean(), task) for x, y, task in points if len(x) and len(y)]
             axis.scatter(
                 [x for x, _, _ in points], [y for _, y, _ in points], label=model, color=COLOURS[index % 6],
-                marker=MARKERS[index % 6], s=28,
+                marker=MARKERS[(index + index // 6) % 6], s=28,
             )  # fmt: skip
             for (x, y, task), offset in zip(points, cycle(LABEL_OFFSETS), strict=False):
                 axis.annotate(task, (x, y), xytext=offset, textcoords="offset points", fontsize=6.5, va="center")
@@ -158,7 +161,7 @@ def _bars(axis: Any, groups: Sequence[str], models: Sequence[str], values: Calla
         errors = [v.std(ddof=1) if len(v) > 1 else np.nan for v in found]
         axis.bar(
             positions, heights, width * 0.92, yerr=errors, label=model, color=COLOURS[index % 6],
-            hatch=HATCHES[index % 6], edgecolor="white", linewidth=0.5, error_kw={"elinewidth": 1, "capsize": 2},
+            hatch=HATCHES[(index + index // 6) % 6], edgecolor="white", linewidth=0.5, error_kw={"elinewidth": 1, "capsize": 2},
         )  # fmt: skip
     axis.set_xticks(range(len(groups)), groups)
     axis.axhline(0, color="#555", linewidth=0.6)
@@ -265,8 +268,8 @@ def radar(results: Results) -> Any:
         # Least seen at 0.25, most at 1: a distance from the middle has no meaning of its own.
         radii = [0.25 + 0.75 * (v[index] - v.min()) / (np.ptp(v) or 1) if np.ptp(v) else 1.0 for v in table.values()]
         closed = [*radii, radii[0]]
-        axis.plot([*angles, angles[0]], closed, label=model, color=COLOURS[index % 6], linestyle=LINES[index % 6],
-                  marker=MARKERS[index % 6], markersize=4)  # fmt: skip
+        axis.plot([*angles, angles[0]], closed, label=model, color=COLOURS[index % 6], linestyle=LINES[(index + index // 6) % 6],
+                  marker=MARKERS[(index + index // 6) % 6], markersize=4)  # fmt: skip
         axis.fill([*angles, angles[0]], closed, color=COLOURS[index % 6], alpha=0.08)
     axis.set_xticks(angles, list(table), fontsize=8)
     axis.tick_params(axis="x", pad=18)

@@ -40,7 +40,7 @@ def training_figure(runs: Mapping[str, Sequence[dict[str, Any]]]) -> Picture | N
     for axis, (title, name) in zip(axes, shown, strict=False):
         for index, (arm, contents) in enumerate(runs.items()):
             lines = [curve_over_tokens(content, name) for content in contents if name in content["curves"]]
-            look: dict[str, Any] = {"color": COLOURS[index % 6], "linestyle": LINES[(index + index // 6) % 5]}
+            look: dict[str, Any] = {"color": COLOURS[index % 6], "linestyle": LINES[(index + index // 6) % 6]}
             for tokens, values in lines if len(lines) > 1 else []:
                 axis.plot(tokens, values, linewidth=0.5, alpha=0.4, **look)
             if lines:
