@@ -161,7 +161,8 @@ def _bars(axis: Any, groups: Sequence[str], models: Sequence[str], values: Calla
         errors = [v.std(ddof=1) if len(v) > 1 else np.nan for v in found]
         axis.bar(
             positions, heights, width * 0.92, yerr=errors, label=model, color=COLOURS[index % 6],
-            hatch=HATCHES[(index + index // 6) % 6], edgecolor="white", linewidth=0.5, error_kw={"elinewidth": 1, "capsize": 2},
+            hatch=HATCHES[(index + index // 6) % 6], edgecolor="white", linewidth=0.5,
+            error_kw={"elinewidth": 1, "capsize": 2},
         )  # fmt: skip
     axis.set_xticks(range(len(groups)), groups)
     axis.axhline(0, color="#555", linewidth=0.6)
@@ -268,7 +269,8 @@ def radar(results: Results) -> Any:
         # Least seen at 0.25, most at 1: a distance from the middle has no meaning of its own.
         radii = [0.25 + 0.75 * (v[index] - v.min()) / (np.ptp(v) or 1) if np.ptp(v) else 1.0 for v in table.values()]
         closed = [*radii, radii[0]]
-        axis.plot([*angles, angles[0]], closed, label=model, color=COLOURS[index % 6], linestyle=LINES[(index + index // 6) % 6],
+        axis.plot([*angles, angles[0]], closed, label=model, color=COLOURS[index % 6],
+                  linestyle=LINES[(index + index // 6) % 6],
                   marker=MARKERS[(index + index // 6) % 6], markersize=4)  # fmt: skip
         axis.fill([*angles, angles[0]], closed, color=COLOURS[index % 6], alpha=0.08)
     axis.set_xticks(angles, list(table), fontsize=8)
