@@ -55,7 +55,7 @@ def load_test(data: LLMDataArguments) -> list[TwoViews]:
 
 
 def _generated(data: LLMDataArguments) -> list[TwoViews]:
-    pairs = regex_pairs(data.generated_pairs + data.generated_test_pairs, data.split_seed)
+    pairs = regex_pairs(data.generated_pairs + data.generated_test_pairs, data.split_seed, depth=data.generated_depth)
     return [TwoViews(text, code, INSTRUCTION) for text, code in pairs]
 
 

@@ -23,6 +23,7 @@ class LLMDataArguments:
         default=6000, metadata={"help": "Without `train_file`: descriptions with regexes to make and train on."}
     )
     generated_test_pairs: int = field(default=400, metadata={"help": "Further ones, to test on."})
+    generated_depth: int = field(default=2, metadata={"help": "Most operators inside one another in them; 3 is hard."})
     group_column: str = field(default="captions", metadata={"help": "Column with lists of paraphrases."})
     cyclic: bool = field(default=False, metadata={"help": "The last paraphrase of a group predicts the first."})
     validation_share: float = field(default=0.1, metadata={"help": "Share of training records held out."})
@@ -60,6 +61,7 @@ class LLMDataArguments:
     def __post_init__(self):
         for name in ("generated_pairs", "generated_test_pairs", "max_seq_length"):
             _at_least(self, name, 8)
+        _at_least(self, "generated_depth", 0)
         for name in ("max_train_samples", "max_eval_samples", "max_test_samples"):
             _at_least(self, name, 1)
         if not 0 < self.validation_share < 1:

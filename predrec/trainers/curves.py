@@ -9,10 +9,12 @@ JEPA_CURVES = (
 )
 PANELS = (
     ("masked-LM loss (nats)", ("mlm_loss", "eval_mlm_loss")),
+    ("next-token loss (nats)", ("ntp_loss", "eval_ntp_loss")),
     ("JEPA loss", JEPA_CURVES),
     ("weight of the JEPA loss", ("loss_lambda",)),
     ("uniformity (lower: more spread)", ("eval_uniformity",)),
     ("effective rank", ("eval_effective_rank",)),
+    ("cosine with the own target, with others", ("eval_matched_cosine", "eval_mismatched_cosine")),
     ("spread", ("eval_text_spread", "eval_token_spread", "eval_target_spread", "eval_target_token_spread")),
 )
 STYLES = (("#0072B2", "-"), ("#D55E00", "o-"), ("#009E73", "--"), ("#CC79A7", ":"), ("#56B4E9", "-."))

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
 
 from ..data_collators.llm_jepa import DataCollatorForLLMJepa
 from ..data_collators.view_examples import ViewDataset
@@ -20,6 +21,8 @@ from .objective_trainer import ObjectiveTrainer
 from .strategies import is_sharded
 from .view_geometry import view_measures
 
+logger = logging.get_logger(__name__)
+
 TARGET_FILE = "target_decoder.safetensors"
 
 
@@ -27,7 +30,8 @@ class LLMJepaTrainer(ObjectiveTrainer):
     """Trains an [`LLMJepaModel`].
 
     Besides `ntp_loss` and `jepa_loss`, the log has `flops`, what has been spent so far, and evaluations have the
-    geometry of the views for every method: `matched_cosine`, `mismatched_cosine`, `effective_rank`, `retrieval`.
+    geometry of the views for every method: `matched_cosine`, `mismatched_cosine`, `effective_rank`, `retrieval`,
+    `collapsed`.
 
     Args:
         model ([`LLMJepaModel`]): A causal language model with its objective.
@@ -141,6 +145,11 @@ class LLMJepaTrainer(ObjectiveTrainer):
         kept = kept or [(states, states, torch.empty(0, dtype=torch.long))]
         measured = view_measures(*self._of_all_processes(*(torch.cat(parts) for parts in zip(*kept, strict=True))))
         result.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in measured.items()})
+        if self.args.method == "llm_jepa" and measured.get("collapsed"):
+            logger.warning(
+                f"Step {self.state.global_step}: views collapse: those of different records have a cosine of "
+                f"{measured['mismatched_cosine']:.4f} on average, so that the loss between views says nothing."
+            )
         return result
 
     def _of_all_processes(self, *values: Tensor) -> list[Tensor]:

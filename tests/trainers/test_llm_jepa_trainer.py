@@ -101,6 +101,20 @@ def test_every_method_is_measured_alike(tmp_path):
         assert ("jepa_loss" in last) == (method != "ntp")
 
 
+@pytest.mark.parametrize(("method", "said"), [("llm_jepa", True), ("ntp", False)])
+def test_collapse_of_views_is_said_where_they_are_trained(tmp_path, caplog, method, said):
+    """A last norm that adds the same large vector to every state makes all of them alike."""
+    trainer = llm_training.trainer(tmp_path, method=method, max_steps=1)
+
+    def alike(module, inputs, output):
+        return output + 100
+
+    trainer.model.causal_lm.base_model.norm.register_forward_hook(alike)
+    found = trainer.evaluate()
+    assert found["eval_mismatched_cosine"] > 0.99 and found["eval_collapsed"] == 1
+    assert ("views collapse" in caplog.text) == said
+
+
 def test_training_without_views_makes_none(tmp_path):
     for method, weight, expected in (("ntp", None, False), ("llm_jepa", 0.0, False), ("llm_jepa", None, True)):
         trainer = llm_training.trainer(tmp_path / f"{method}{weight}", method=method, jepa_lambda=weight)

@@ -19,6 +19,7 @@ def test_collapse_shows_although_views_align():
     found = view_measures(same, same, torch.arange(4))
     assert found["matched_cosine"] == pytest.approx(1) == found["mismatched_cosine"]
     assert found["effective_rank"] == 0 and found["retrieval"] == 0.25
+    assert found["collapsed"] == 1 and view_measures(EYE, EYE, torch.arange(4))["collapsed"] == 0
 
 
 def test_equal_targets_are_no_mistake():
