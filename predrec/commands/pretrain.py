@@ -86,6 +86,8 @@ def check_together(data: DataArguments, model: ModelArguments, training: PredRec
         )
     if data.train_tokenizer and model.init_from:
         raise UserError("`train_tokenizer` would not fit the vocabulary of `init_from`: drop one of them.")
+    if data.padding_is_text and (model.init_from or model.model_type != "predrec"):
+        raise UserError("`padding_is_text` is for new predrec encoders, which go on attending to padding afterwards.")
     if data.streaming and training.max_steps < 1:
         raise UserError("`streaming` does not know how long an epoch is: give `max_steps`.")
     if data.streaming and training.dataloader_num_workers > 1:
@@ -208,6 +210,7 @@ def load_data(data: DataArguments, seed: int) -> Corpus:
         validation_share=data.validation_share,
         max_validation_documents=data.max_validation_documents,
         seed=seed,
+        max_characters=data.max_characters,
     )
 
 
@@ -262,6 +265,7 @@ def build_model(
         )
     _check_fit(encoder_config, tokenizer, length, arguments)
     config = arguments.pretraining_config(encoder_config)
+    config.padding_is_text = data.padding_is_text
     check_memory(config)
     model = PredRecForPreTraining(config)
     if arguments.init_from:
@@ -311,6 +315,8 @@ def build_collator(
             num_target_blocks=0 if model.objective == "mlm" else data.num_target_blocks,
             num_mask_sets=data.num_mask_sets,
             min_context_tokens=data.min_context_tokens,
+            context_excludes_targets=data.context_excludes_targets,
+            padding_is_text=data.padding_is_text,
             label_view=model.mlm_view,
             max_seq_length=data.max_seq_length,
         )

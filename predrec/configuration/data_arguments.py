@@ -41,6 +41,9 @@ class DataArguments:
     validation_share: float = field(
         default=0.02, metadata={"help": "Share of documents held out when there is no validation data."}
     )
+    max_characters: int | None = field(
+        default=None, metadata={"help": "Use only so many characters of a document (512 in the published code)."}
+    )
     max_validation_documents: int = field(default=2000, metadata={"help": "Most documents to evaluate on."})
     tokenizer_name: str | None = field(default=None, metadata={"help": "Tokenizer: Hub id or directory."})
     train_tokenizer: bool = field(default=False, metadata={"help": "Train a WordPiece tokenizer on the corpus."})
@@ -67,6 +70,13 @@ class DataArguments:
     isolate_documents: bool = field(
         default=False, metadata={"help": "Documents in a packed row do not attend to one another."}
     )
+    context_excludes_targets: bool = field(
+        default=True, metadata={"help": "Hide targets from the context; false as in the published code."}
+    )
+    padding_is_text: bool = field(
+        default=False,
+        metadata={"help": "Attend to padding, and predict it, as in the published code; needs `packing` false."},
+    )
     num_target_blocks: int = field(default=2, metadata={"help": "Target blocks per context."})
     num_mask_sets: int = field(default=1, metadata={"help": "Contexts per row, which share one target pass."})
     min_context_tokens: int = field(default=32, metadata={"help": "Tokens that stay visible in rows of 128 or more."})
@@ -87,6 +97,11 @@ class DataArguments:
         for name in ("max_validation_documents", "num_target_blocks", "num_mask_sets", "min_context_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        if self.max_characters is not None and self.max_characters < MIN_JEPA_LENGTH:
+            raise ValueError(
+                f"`max_characters` is {self.max_characters}; it must be at least {MIN_JEPA_LENGTH}, for texts to have "
+                "targets."
+            )
         if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:
             raise ValueError(
                 f"`preprocessing_num_workers` is {self.preprocessing_num_workers}; it must be at least 1."
@@ -116,6 +131,8 @@ class DataArguments:
             raise ValueError(
                 "`isolate_documents` is about packed rows: without `packing` a row is one document anyway."
             )
+        if self.padding_is_text and self.packing:
+            raise ValueError("`padding_is_text` needs rows with padding: set `packing` to false.")
         if self.isolate_documents and self.streaming:
             raise ValueError("`isolate_documents` needs to know where documents begin, which `streaming` does not.")
         if self.streaming and self.train_tokenizer:

@@ -41,13 +41,15 @@ def draw_block_masks(
     context_scale: tuple[float, float],
     target_scale: tuple[float, float],
     min_context_tokens: int,
+    context_excludes_targets: bool = True,
 ) -> BlockMasks:
     """Draws one context block and `num_blocks` target blocks per row, all contiguous, all inside the real tokens.
 
     One context length and one target length are drawn per row. Target blocks may overlap one another; the context
-    never overlaps them. Special tokens inside a target block are not targets, and they stay in the context. A draw
-    that leaves fewer than [`smallest_context`] visible tokens, or a block without any token to predict, is redrawn a
-    bounded number of times; after that the smallest targets and the largest context are taken.
+    does not overlap them, unless `context_excludes_targets` is `False`. Special tokens inside a target block are not
+    targets, and they stay in the context. A draw that leaves fewer than [`smallest_context`] visible tokens, or a
+    block without any token to predict, is redrawn a bounded number of times; after that the smallest targets and the
+    largest context are taken.
 
     Args:
         lengths (`np.ndarray` of shape `(batch_size,)`, int): Real tokens of each row.
@@ -55,6 +57,8 @@ def draw_block_masks(
         uniforms (`np.ndarray` of shape `(batch_size, num_draws(num_blocks))`): Numbers in [0, 1).
         context_scale, target_scale (`tuple` of two floats): Range of a block's share of the row.
         min_context_tokens (`int`): See [`smallest_context`].
+        context_excludes_targets (`bool`, defaults to `True`):
+            Whether targets are hidden from the context. The published code lets it see parts of them.
 
     Reference:
         Assran et al., 2023, https://arxiv.org/abs/2301.08243; Boukhari, 2026, https://arxiv.org/abs/2606.05173
@@ -78,7 +82,9 @@ def draw_block_masks(
         draws = uniforms[pending, min(attempt, ATTEMPTS - 1)]
         if attempt == ATTEMPTS:
             draws = np.concatenate([np.array([[1.0, 0.0]]).repeat(len(draws), 0), draws[:, 2:]], axis=1)
-        context, starts, block_lengths = _place(lengths[pending], special[pending], draws, context_scale, target_scale)
+        context, starts, block_lengths = _place(
+            lengths[pending], special[pending], draws, context_scale, target_scale, context_excludes_targets
+        )
         predictable = _inside(starts, block_lengths, sequence_length) & ~special[pending, None]
         feasible = (context.sum(1) >= required[pending]) & predictable.any(2).all(1)
         if attempt == ATTEMPTS:
@@ -102,6 +108,7 @@ def _place(
     draws: np.ndarray,
     context_scale: tuple[float, float],
     target_scale: tuple[float, float],
+    context_excludes_targets: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turns one row of draws (context length, target length, context start, target starts) into one placement."""
 
@@ -118,4 +125,6 @@ def _place(
     real = np.arange(sequence_length) < lengths[:, None]
     visible = _inside(context_starts[:, None], context_lengths, sequence_length)[:, 0]
     hidden = _inside(target_starts, target_lengths, sequence_length).any(1) & ~special
+    if not context_excludes_targets:
+        hidden[:] = False
     return (visible | special) & real & ~hidden, target_starts, target_lengths

@@ -58,6 +58,11 @@ class DataCollatorForPreTraining:
             of the target encoder (data2vec 2.0); context `i` of a batch is one of row `i % batch_size`.
         min_context_tokens (`int`, defaults to 32): Tokens that stay visible in rows of 128 real tokens or more; in
             shorter rows it is at most a quarter of the row.
+        context_excludes_targets (`bool`, defaults to `True`):
+            Whether targets are hidden from the context; `False` is an error of the published code, to measure it.
+        padding_is_text (`bool`, defaults to `False`):
+            Fill rows up to `max_seq_length` with padding that is attended to, seen and predicted like text, but never
+            reconstructed: another such error.
         label_view (`"full"` or `"context"`, defaults to `"full"`):
             Whether `label_indices` count in the flattened text or in the flattened context.
         pad_to_multiple_of (`int`, defaults to 64): Padded rows are filled up to a multiple of this, so that few
@@ -94,6 +99,8 @@ class DataCollatorForPreTraining:
     num_target_blocks: int = 2
     num_mask_sets: int = 1
     min_context_tokens: int = 32
+    context_excludes_targets: bool = True
+    padding_is_text: bool = False
     label_view: str = "full"
     pad_to_multiple_of: int = 64
     max_seq_length: int | None = None
@@ -123,6 +130,8 @@ class DataCollatorForPreTraining:
                 f"`mask_replace_prob` ({self.mask_replace_prob}) and `random_replace_prob` "
                 f"({self.random_replace_prob}) add up to more than 1."
             )
+        if self.padding_is_text and not self.max_seq_length:
+            raise ValueError("`padding_is_text` needs `max_seq_length`, the length that rows are filled up to.")
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor | Layout]:
         features = [document for feature in checked_features(features) for document in _documents(feature)]
@@ -133,6 +142,9 @@ class DataCollatorForPreTraining:
 
         real = np.arange(original.shape[1]) < lengths[:, None]
         special = self._special[original] | ~real
+        unpredictable = special & real
+        if self.padding_is_text:
+            lengths, real = np.full_like(lengths, original.shape[1]), np.ones_like(real)
         starts = None if self._word_starts is None else self._word_starts[original]
         chosen, decider = choose_tokens(
             ~special, token_uniforms[:, :2], self.mlm_probability, self.masking_unit, starts
@@ -154,7 +166,7 @@ class DataCollatorForPreTraining:
             batch["attention_mask"] = real.astype(np.int64)
         if self.num_target_blocks:
             batch["original_input_ids"] = original
-            batch |= self._blocks(lengths, special & real, block_uniforms)
+            batch |= self._blocks(lengths, unpredictable, block_uniforms)
             if self.label_view == "context":
                 at_context = np.take_along_axis(np.tile(labels, (self.num_mask_sets, 1)), batch["context_indices"], 1)
                 visible = batch["context_mask"]
@@ -170,7 +182,9 @@ class DataCollatorForPreTraining:
         """Returns token ids `(batch_size, sequence_length)` and the real length of each row."""
         lengths = np.array([len(row) for row in rows])
         longest = int(lengths.max())
-        if (lengths != longest).any():
+        if self.padding_is_text:
+            longest = max(longest, self.max_seq_length)
+        elif (lengths != longest).any():
             padded = _round_up(longest, self.pad_to_multiple_of)
             longest = max(longest, min(padded, self.max_seq_length or padded))
         padded = np.full((len(rows), longest), self.tokenizer.pad_token_id or 0, dtype=np.int64)
@@ -199,7 +213,13 @@ class DataCollatorForPreTraining:
         uniforms = uniforms.reshape(-1, self.num_mask_sets, num_draws(self.num_target_blocks))
         uniforms = uniforms.swapaxes(0, 1).reshape(len(lengths), -1)
         masks = draw_block_masks(
-            lengths, special, uniforms, self.context_scale, self.target_scale, self.min_context_tokens
+            lengths,
+            special,
+            uniforms,
+            self.context_scale,
+            self.target_scale,
+            self.min_context_tokens,
+            self.context_excludes_targets,
         )
         sequence_length = special.shape[1]
         counts = masks.context.sum(1)

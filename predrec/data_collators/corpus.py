@@ -43,6 +43,7 @@ def load_corpus(
     validation_share: float = 0.02,
     max_validation_documents: int = 2000,
     seed: int = 42,
+    max_characters: int | None = None,
 ) -> Corpus:
     """Loads the documents to train and to evaluate on.
 
@@ -58,6 +59,7 @@ def load_corpus(
         validation_share (`float`, defaults to 0.02): Share of documents to hold out when nothing else is given.
         max_validation_documents (`int`, defaults to 2000): Most documents to evaluate on.
         seed (`int`, defaults to 42): Chooses the documents to hold out.
+        max_characters (`int`, *optional*): How much of every document is used; all of it when absent.
 
     Raises:
         UserError: If a file or a column is missing, a file cannot be read, or no document has any text.
@@ -82,7 +84,17 @@ def load_corpus(
         validation = _checked(validation, "validation_file" if validation_file else "dataset_name")
         if len(validation) > max_validation_documents:
             validation = validation.shuffle(seed=seed).select(range(max_validation_documents))
+    if max_characters:
+        train, validation = (beginnings(part, max_characters) for part in (train, validation))
+        description += f", the first {max_characters:,} characters of a document"
     return Corpus(train, validation, description)
+
+
+def beginnings(dataset: Dataset | IterableDataset, max_characters: int) -> Dataset | IterableDataset:
+    """Cuts every text after so many characters."""
+    return dataset.map(
+        lambda texts: {"text": [text[:max_characters] for text in texts]}, input_columns="text", batched=True
+    )
 
 
 def _load_files(field: str, patterns: Sequence[str], text_column: str, sample_by: str, streaming: bool):

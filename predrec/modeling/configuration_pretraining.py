@@ -60,6 +60,9 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         jepa_dropout (`float`, defaults to 0.0):
             Share of the updates that leave the JEPA branch out, which makes them cheap; in the others its loss counts
             the more, so that its expected weight stays.
+        padding_is_text (`bool`, defaults to `False`):
+            Whether rows are filled up with padding that counts as text, an error of the published code. The exported
+            encoder, a predrec one, then has `attend_to_padding` true.
         active_objective (`str`, *optional*):
             What is trained from now on, when that is no longer `objective`: set when a run switches after a collapse.
         initializer_range (`float`, defaults to 0.02): Standard deviation of the predictor's new weights.
@@ -90,6 +93,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     center_decay: float = 0.9
     mlm_view: MlmView = "full"
     jepa_dropout: float = 0.0
+    padding_is_text: bool = False
     active_objective: Objective | None = None
     initializer_range: float = 0.02
     pad_token_id: int | None = None
@@ -109,6 +113,8 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     def _check(self):
         if getattr(self.encoder_config, "attend_to_padding", False):
             raise ValueError("`attend_to_padding` is for trained checkpoints: set it to false to train further.")
+        if self.padding_is_text and self.encoder_config.model_type != "predrec":
+            raise ValueError("`padding_is_text` is for predrec encoders, which go on attending to padding afterwards.")
         lambdas = {"loss_lambda": self.loss_lambda, "loss_lambda_end": self.loss_lambda_end}
         for name, value in lambdas.items():
             if not 0 <= value <= 1:

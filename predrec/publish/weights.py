@@ -145,6 +145,9 @@ def _of_checkpoint(checkpoint: Path, weights: str, with_head: bool, run_dir: Pat
             raise ValueError(f"the weights do not belong to the configuration: {info}")
     config, masked_lm = model.config, model.masked_lm
     masked_lm.requires_grad_(False)
+    if config.padding_is_text:
+        for part in filter(None, (masked_lm, model.encoder, model.target_encoder)):
+            part.config.attend_to_padding = True
     notes = []
     name = checkpoint.resolve().name
     if with_head and config.objective == "jepa":

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -39,11 +41,28 @@ def export_encoder(
         shutil.rmtree(staging, ignore_errors=True)
         prefix = "masked_lm."
         weights = state_dict and {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
-        write_masked_lm(model.masked_lm, tokenizer, staging, weights)
+        with attending_as_trained(model):
+            write_masked_lm(model.masked_lm, tokenizer, staging, weights)
         for path in sorted(staging.iterdir()):
             sync(path)
             os.replace(path, output_dir / path.name)
         staging.rmdir()
+
+
+@contextmanager
+def attending_as_trained(model: PredRecForPreTraining) -> Iterator[None]:
+    """Has the encoder's configuration say, while it is written, that it attends to padding, if it was trained so.
+
+    In training, rows that are filled up have no mask, and the flag would also ignore those of contexts.
+    """
+    config, attends = model.masked_lm.config, model.config.padding_is_text
+    if attends:
+        config.attend_to_padding = True
+    try:
+        yield
+    finally:
+        if attends:
+            config.attend_to_padding = False
 
 
 def write_masked_lm(
