@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
@@ -221,3 +223,25 @@ def test_records_without_an_answer_are_named(tmp_path, capsys):
 def test_mistakes_of_evaluation_are_named(tmp_path, capsys, words, message):
     assert evaluate([*words, "--output_dir", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_two_stages_paraphrases_then_labels(tmp_path):
+    """As in the paper: groups of paraphrases from random weights, then ordinary fine-tuning on labels."""
+    words = ["a dog runs", "a cat sleeps", "two men talk", "a child laughs"]
+    groups = [[f"{words[n % 4]} {n} {m}" for m in range(3)] for n in range(20)]
+    pq.write_table(pa.table({"captions": groups}), tmp_path / "captions.parquet")
+    shared = ["--num_threads", "1", "--disable_tqdm", "true", "--report_to", "none", "--eval_strategy", "no"]
+    shared += ["--save_strategy", "no", "--max_steps", "2", "--per_device_train_batch_size", "4"]
+    first = ["--train_file", str(tmp_path / "captions.parquet"), "--chat_format", "plain", "--label_scope", "all"]
+    first += ["--init", "random", "--model_type", "llama", "--model_config", MODEL, "--train_tokenizer", "true"]
+    first += ["--vocab_size", "330", "--max_seq_length", "64", "--method", "llm_jepa", "--num_predictor_tokens", "2"]
+    assert finetune([*first, *shared, "--generate", "false", "--output_dir", str(tmp_path / "first")]) == 0
+    labels = [{"text": f"{words[n % 4]} {n}", "code": ("Good", "Bad")[n % 2]} for n in range(30)]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
+    second = ["--model_name_or_path", str(tmp_path / "first"), "--method", "ntp", "--task", "rotten_tomatoes"]
+    second += ["--train_file", str(tmp_path / "labels.jsonl"), "--test_file", str(tmp_path / "labels.jsonl")]
+    assert finetune([*second, *shared, "--max_seq_length", "64", "--output_dir", str(tmp_path / "second")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "second" / "answers.jsonl").read_text().splitlines()]
+    assert len(rows) == 30 and {row["gold"] for row in rows} == {"Good", "Bad"}
+    vocabulary = AutoTokenizer.from_pretrained(tmp_path / "second").get_vocab()
+    assert vocabulary == AutoTokenizer.from_pretrained(tmp_path / "first").get_vocab()
