@@ -20,7 +20,7 @@ from predrec.data_collators.tokenizers import train_tokenizer
 datasets.disable_progress_bars()
 path, held_out, batched = sys.argv[1:]
 corpus = load_corpus([path], [held_out])
-tokenizer = train_tokenizer(corpus.train, vocab_size=200, max_seq_length=128)
+tokenizer = train_tokenizer(corpus.train["text"], vocab_size=200, max_seq_length=128)
 rows = PackedRows(tokenize_documents(corpus.train, tokenizer), tokenizer, 128)
 tokens = sum(len(rows[number]["input_ids"]) for number in range(0, len(rows), 50))
 print(len(rows), tokens)
@@ -71,6 +71,7 @@ def test_ten_times_the_corpus_takes_the_same_memory(tmp_path, one_line):
     small, few = prepared(tmp_path, "small", 2, one_line)
     large, many = prepared(tmp_path, "large", 20, one_line)
     assert many > 9 * few
+    print(f"{small / MEBIBYTE:.0f} and {large / MEBIBYTE:.0f} MiB")
     assert large < small + 40 * MEBIBYTE, f"{small / MEBIBYTE:.0f} and {large / MEBIBYTE:.0f} MiB"
 
 
@@ -78,5 +79,6 @@ def test_memory_stays_flat_over_2000_updates():
     _, done = peak_of(python(TRAIN), env=environment(Path("unused")))
     assert done.returncode == 0, done.stderr[-3000:]
     held = {int(line.split()[1]): int(line.split()[2]) for line in done.stdout.splitlines() if line.startswith("held")}
+    print({step: f"{size / MEBIBYTE:.1f} MiB" for step, size in held.items()})
     assert set(held) == {500, 1000, 1500, 2000}
     assert held[2000] < held[500] + 8 * MEBIBYTE, {step: f"{size / MEBIBYTE:.0f} MiB" for step, size in held.items()}
