@@ -36,13 +36,16 @@ def damage(folder: Path) -> str | None:
     if not path.is_file():
         return None if (folder / "trainer_state.json").is_file() else "trainer_state.json is missing"
     try:
-        sums = json.loads(path.read_text(encoding="utf-8"))
-        for name, expected in sums.items():
+        sums = json.loads(path.read_text(encoding="utf-8")).items()
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{path.name} cannot be read: {error}"
+    try:
+        for name, expected in sums:
             if not (folder / name).is_file():
                 return f"{name} is missing"
             if checksum(folder / name) != expected:
                 return f"{name} is not as it was written"
-    except (OSError, ValueError, AttributeError) as error:
+    except OSError as error:
         return f"a file cannot be read: {error}"
     return None
 

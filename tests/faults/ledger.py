@@ -1,5 +1,6 @@
 """What faults did: one record each, and the account of all."""
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def record(
     recovered = resumed.code == 0
     difference = reference.difference(resumed.folder) if recovered else f"exit code {resumed.code}"
     if not recovered:
-        difference += f": {resumed.log[-1500:]}"
+        print(resumed.log[-2000:], file=sys.stderr)
     problems = "; ".join(filter(None, (problem, difference)))
     lost = stopped.step - began_at
     return Fault(kind, moment, recovered, lost, recovered and bool(difference), problems, round(seconds, 2))
