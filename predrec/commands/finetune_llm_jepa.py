@@ -196,7 +196,10 @@ def train(
         say(training, f"{name}: {value}")
     for note in [*notes, *more]:
         say(training, note)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        interrupt.restore()  # Training that fails does not get to its end, where it would.
     if interrupt.signal_number is not None:
         say(training, f"stopped at step {trainer.state.global_step}; go on with `--resume_from_checkpoint true`")
         return 128 + interrupt.signal_number

@@ -20,8 +20,8 @@ from . import disks, kinds
 from .ledger import Fault, account, as_json, table
 
 FAULTS: tuple[tuple[Callable[[kinds.Bench], Fault], int, int], ...] = (
-    (kinds.kill_any_time, 25, 2),
-    (kinds.kill_while_saving, 25, 2),
+    (kinds.kill_any_time, 25, 1),
+    (kinds.kill_while_saving, 25, 1),
     (kinds.kill_again_and_again, 5, 1),
     (kinds.terminate, 10, 1),
     (kinds.full_disk, 5, 1),

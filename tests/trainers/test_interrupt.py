@@ -78,6 +78,16 @@ def test_signal_saves_whatever_else_is_saved(tmp_path, strategy):
     assert checkpoints_in(tmp_path)[-1].name == "checkpoint-5"
 
 
+@pytest.fixture(autouse=True)
+def signals_as_python_begins():
+    """Other tests may have left handlers: a run that fails does not come to its end, where it gives them back."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def children() -> set[int]:
     """Returns the processes that this one has started; another test's workers may be among them."""
     return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
