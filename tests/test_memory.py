@@ -69,13 +69,14 @@ def environment(cache: Path) -> dict[str, str]:
     return os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.parametrize("one_line", [False, True], ids=["many documents", "one line"])
-def test_ten_times_the_corpus_takes_the_same_memory(tmp_path, one_line):
+@pytest.mark.parametrize(("one_line", "most"), [(False, 8), (True, 40)], ids=["many documents", "one line"])
+def test_ten_times_the_corpus_takes_the_same_memory(tmp_path, one_line, most):
+    """Of a line, which is cut into pieces, buffers hold more as it grows, up to a bound: 30 MiB at 20 MiB."""
     small, few = prepared(tmp_path, "small", 1, one_line)
     large, many = prepared(tmp_path, "large", 10, one_line)
     assert many > 9 * few
     print(f"{small / MEBIBYTE:.0f} and {large / MEBIBYTE:.0f} MiB")
-    assert large < small + 40 * MEBIBYTE, f"{small / MEBIBYTE:.0f} and {large / MEBIBYTE:.0f} MiB"
+    assert large < small + most * MEBIBYTE, f"{small / MEBIBYTE:.0f} and {large / MEBIBYTE:.0f} MiB"
 
 
 def test_memory_stays_flat_over_many_updates():
