@@ -19,7 +19,7 @@ from ..eval.embeddings import Embedder
 from ..eval.metrics import load_metric
 from ..eval.probes import Inputs, Probe, ProbeSettings, build_probe, predict_probe, train_probe
 from ..eval.results import BASELINES, Results, add_record, write_results
-from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_splits
+from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_development, load_splits
 from .evaluation import embedders, run, set_threads, table
 from .finetune import finetune
 
@@ -40,10 +40,10 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     started = time.perf_counter()
     set_threads(encoder_arguments)
     tasks = [find_task(name) for name in task_arguments.names(PAPER_TASKS)]
-    splits = {task.name: read_task(task, task_arguments) for task in tasks}
+    splits = {task.name: read_task(task, task_arguments, probe_arguments.validation_share) for task in tasks}
     results = Results(commands=[typed])
     for task in tasks:
-        note(results, task, splits[task.name][0])
+        note(results, task, splits[task.name], probe_arguments.validation_share)
     if probe_arguments.mode == "finetune":
         finetune(encoder_arguments, probe_arguments, training, given, tasks, splits, results)
     else:
@@ -62,17 +62,27 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     return 0
 
 
-def read_task(task: Task, arguments: TaskArguments) -> tuple[Split, Split]:
-    """Reads both splits of a task."""
-    train, evaluation = load_splits(
-        task, arguments.data_dir, True, arguments.max_train_samples, arguments.max_eval_samples
-    )
-    return train, evaluation
+def read_task(task: Task, arguments: TaskArguments, validation_share: float | None) -> tuple[Split, Split]:
+    """Reads what a task is trained on, and what it is scored on."""
+    if validation_share is None:
+        train, evaluation = load_splits(
+            task, arguments.data_dir, True, arguments.max_train_samples, arguments.max_eval_samples
+        )
+        return train, evaluation
+    if arguments.max_eval_samples is not None:
+        raise UserError("`max_eval_samples` has no effect with `validation_share`, which sets their number: drop one.")
+    return load_development(task, arguments.data_dir, validation_share, arguments.max_train_samples)
 
 
-def note(results: Results, task: Task, train: Split) -> None:
+def note(results: Results, task: Task, splits: tuple[Split, Split], validation_share: float | None) -> None:
     """Notes where a score cannot be compared with published ones."""
-    if task.full_train_size and len(train) != task.full_train_size:
+    train, evaluation = splits
+    if validation_share is not None:
+        results.notes[task.name] = (
+            f"scored on {len(evaluation):,} rows held out of the training split, trained on {len(train):,} others: "
+            "for choices, not comparable with published scores"
+        )
+    elif task.full_train_size and len(train) != task.full_train_size:
         results.notes[task.name] = (
             f"trained on {len(train):,} of {task.full_train_size:,} rows: not comparable with published scores"
         )

@@ -37,6 +37,8 @@ class ProbeArguments:
         seeds (`int`, defaults to 5): Seeds, from `seed` on.
         dropout (`float`, defaults to 0.2): Of a probe's last layer.
         mlp_size (`int`, defaults to 256): Width of the hidden layer of `head=mlp`.
+        validation_share (`float`, *optional*): Score on this share of the training rows, and do not read the
+            evaluation split: for choices, which would otherwise be tuned on the split that is reported.
     """
 
     mode: str = field(default="probe", metadata={"help": "Frozen encoder or not.", "choices": ["probe", "finetune"]})
@@ -45,6 +47,9 @@ class ProbeArguments:
     seeds: int = field(default=5, metadata={"help": "How many seeds."})
     dropout: float = field(default=0.2, metadata={"help": "Dropout of a probe."})
     mlp_size: int = field(default=256, metadata={"help": "Width of the hidden layer of an mlp head."})
+    validation_share: float | None = field(
+        default=None, metadata={"help": "Score on this share of the training rows instead of the evaluation split."}
+    )
 
     def __post_init__(self):
         check_poolings(self.pooling)
@@ -53,6 +58,8 @@ class ProbeArguments:
                 raise UserError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
         if not 0 <= self.dropout < 1:
             raise UserError(f"`dropout` is {self.dropout}; it must lie in [0, 1).")
+        if self.validation_share is not None and not 0 < self.validation_share < 1:
+            raise UserError(f"`validation_share` is {self.validation_share}; it must lie in (0, 1).")
 
 
 @dataclass

@@ -174,6 +174,39 @@ def _head(split: Split, count: int | None) -> Split:
     return Split(tuple(column[:count] for column in split.texts), split.labels[:count], split.groups[:count])
 
 
+def load_development(
+    task: Task, data_dir: str | Path | None, share: float, max_train_samples: int | None = None
+) -> tuple[Split, Split]:
+    """Reads the training split and holds some of its rows out, for choices: the evaluation split is not touched.
+
+    Which rows depends on their number alone. Rows that belong together in the data set (phrases of one sentence in
+    SST-2, hypotheses of one premise in MNLI) may fall on both sides: scores are higher than on the evaluation split.
+
+    Args:
+        task (`Task`), data_dir (`str`, *optional*), max_train_samples (`int`, *optional*): As for [`load_splits`].
+        share (`float`): Of the rows, to be held out.
+
+    Returns:
+        The other rows, and those that were held out, in the order of the file.
+
+    Raises:
+        UserError: As [`load_splits`], and if either part would be empty.
+    """
+    rows = _head(_read(task, data_dir, task.train_splits, needed="trained on"), max_train_samples)
+    count = round(share * len(rows))
+    if not 0 < count < len(rows):
+        raise UserError(f"`{task.name}`: `validation_share` {share:g} of {len(rows)} rows leaves a part empty.")
+    held = np.zeros(len(rows), dtype=bool)
+    held[np.random.default_rng(0).permutation(len(rows))[:count]] = True
+    return _rows(rows, ~held), _rows(rows, held)
+
+
+def _rows(split: Split, chosen: np.ndarray) -> Split:
+    indices = np.flatnonzero(chosen)
+    texts = tuple([column[i] for i in indices] for column in split.texts)
+    return Split(texts, split.labels[indices], [split.groups[i] for i in indices] if split.groups else [])
+
+
 _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 
 
@@ -257,4 +290,4 @@ def _labels(task: Task, split: str, values: list[Any]) -> np.ndarray:
     return np.asarray(values, dtype=np.float64 if task.is_regression else np.int64)
 
 
-__all__ = ["PAPER_TASKS", "STS_TASKS", "TASKS", "Split", "Task", "find_task", "load_splits"]
+__all__ = ["PAPER_TASKS", "STS_TASKS", "TASKS", "Split", "Task", "find_task", "load_development", "load_splits"]

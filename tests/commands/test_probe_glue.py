@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -391,6 +392,27 @@ def test_note_is_shown(probe, capsys):
 def test_number_of_rows_can_be_limited(probe):
     record = probe("--max_train_samples", "20", "--max_eval_samples", "10").select(model="tiny")[0]
     assert (record.num_train, record.num_eval) == (20, 10)
+
+
+def test_validation_share_never_reads_the_evaluation_split(tmp_path, encoder_dir, data_dir):
+    """Choices made with it cannot have been made on the rows that are reported."""
+    shutil.copytree(data_dir / "sst2", tmp_path / "data" / "sst2")
+    for path in (tmp_path / "data" / "sst2").glob("validation*"):
+        path.write_bytes(b"nothing that could be read")
+    words = ["--models", f"tiny={encoder_dir}", "--tasks", "sst2", "--validation_share", "0.2"]
+    results = probed(tmp_path / "run", tmp_path / "data", *words)
+    record = results.select(model="tiny")[0]
+    assert record.num_eval == round(0.2 * (record.num_eval + record.num_train))
+    assert f"scored on {record.num_eval} rows held out of the training split" in results.notes["sst2"]
+
+
+@pytest.mark.parametrize("share", ["0", "1", "-0.1"])
+def test_validation_share_is_a_share(refuse, share):
+    assert "must lie in (0, 1)" in refuse("--validation_share", share)
+
+
+def test_validation_share_refuses_another_number_of_rows(refuse):
+    assert "`max_eval_samples` has no effect" in refuse("--validation_share", "0.1", "--max_eval_samples", "5")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from datasets import Dataset, DatasetDict
 
 from predrec.errors import UserError
 from predrec.eval import tasks
-from predrec.eval.tasks import PAPER_TASKS, STS_TASKS, TASKS, find_task, load_splits
+from predrec.eval.tasks import PAPER_TASKS, STS_TASKS, TASKS, find_task, load_development, load_splits
 
 SST2 = {"sentence": ["a fine film", "a dull film", "fine"], "label": [1, 0, 1]}
 STS = {"sentence1": ["a cat", "a dog"], "sentence2": ["the cat", "a mat"], "score": [4.5, 0.5]}
@@ -333,3 +333,43 @@ def test_load_splits_explains_a_split_without_rows_on_the_hub(monkeypatch):
     monkeypatch.setattr(tasks, "load_dataset", lambda *_: DatasetDict({"validation": empty}))
     with pytest.raises(UserError, match="`sst2`, split `validation` has no rows"):
         load_splits(TASKS["sst2"], train=False)
+
+
+def numbered(data_dir, rows: int = 40):
+    """Writes a training split of SST-2 whose texts are its row numbers; there is no evaluation split."""
+    write(
+        data_dir / "sst2" / "train.jsonl", {"sentence": [str(i) for i in range(rows)], "label": [0, 1] * (rows // 2)}
+    )
+    return TASKS["sst2"]
+
+
+def test_development_rows_come_from_the_training_split(tmp_path):
+    train, held = load_development(numbered(tmp_path), tmp_path, 0.25)
+    assert (len(train), len(held)) == (30, 10)
+    assert sorted(train.texts[0] + held.texts[0], key=int) == [str(i) for i in range(40)]
+
+
+def test_development_rows_keep_their_labels(tmp_path):
+    for part in load_development(numbered(tmp_path), tmp_path, 0.25):
+        assert part.labels.tolist() == [int(text) % 2 for text in part.texts[0]]
+
+
+def test_development_rows_are_drawn_not_cut_off(tmp_path):
+    held = load_development(numbered(tmp_path), tmp_path, 0.25)[1].texts[0]
+    assert held not in ([str(i) for i in range(10)], [str(i) for i in range(30, 40)])
+
+
+def test_development_rows_are_the_same_every_time(tmp_path):
+    first, second = (load_development(numbered(tmp_path), tmp_path, 0.25)[1].texts for _ in range(2))
+    assert first == second
+
+
+def test_development_rows_are_of_the_rows_that_are_used(tmp_path):
+    train, held = load_development(numbered(tmp_path), tmp_path, 0.5, max_train_samples=8)
+    assert sorted(train.texts[0] + held.texts[0]) == [str(i) for i in range(8)]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_development_rows_need_both_parts(tmp_path, share):
+    with pytest.raises(UserError, match=r"`sst2`: `validation_share` .* of 40 rows leaves a part empty"):
+        load_development(numbered(tmp_path), tmp_path, share)
