@@ -22,7 +22,7 @@ from ..configuration.probe_arguments import FINETUNE_DEFAULTS, GlueTrainingArgum
 from ..errors import UserError
 from ..eval.encoder import FrozenEncoder, load_encoder
 from ..eval.metrics import load_metric
-from ..eval.results import Results, add_record
+from ..eval.results import DEVELOPMENT, Results, add_record
 from ..eval.tasks import Split, Task
 
 
@@ -112,7 +112,7 @@ def finetune_once(
     for metric, value in metrics.items():
         add_record(
             results,
-            kind="finetune",
+            kind="finetune" + DEVELOPMENT * splits[1].development,
             task=task.name,
             metric=metric,
             value=value,

@@ -18,7 +18,7 @@ from ..eval.classical import bag_of_words_predictions, majority_predictions
 from ..eval.embeddings import Embedder
 from ..eval.metrics import load_metric
 from ..eval.probes import Inputs, Probe, ProbeSettings, build_probe, predict_probe, train_probe
-from ..eval.results import BASELINES, Results, add_record, write_results
+from ..eval.results import BASELINES, DEVELOPMENT, Results, add_record, write_results
 from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_development, load_splits
 from .evaluation import embedders, run, set_threads, table
 from .finetune import finetune
@@ -56,7 +56,7 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
                     results, name, replicate, embedder, task, splits[task.name], probe_arguments, training, given
                 )
     path = write_results(training.output_dir, results)
-    print(summary(results, tasks, probe_arguments.mode))
+    print(summary(results, tasks, kind_of(probe_arguments.mode, splits[tasks[0].name][1])))
     print(f"\n{path}  ({time.perf_counter() - started:.0f} s)\nnext:")
     print(f"  python scripts/report.py {training.output_dir} --output {training.output_dir}/report")
     return 0
@@ -88,6 +88,11 @@ def note(results: Results, task: Task, splits: tuple[Split, Split], validation_s
         )
 
 
+def kind_of(mode: str, evaluation: Split) -> str:
+    """Returns the kind of scores on a split."""
+    return mode + DEVELOPMENT if evaluation.development else mode
+
+
 def add_baselines(results: Results, task: Task, train: Split, evaluation: Split) -> None:
     """Measures what needs no encoder."""
     predictors = {"majority": majority_predictions, "bag-of-words": bag_of_words_predictions}
@@ -96,7 +101,7 @@ def add_baselines(results: Results, task: Task, train: Split, evaluation: Split)
         for metric, value in scores.items():
             add_record(
                 results,
-                kind="probe",
+                kind=kind_of("probe", evaluation),
                 model=name,
                 task=task.name,
                 metric=metric,
@@ -254,7 +259,7 @@ def record_scores(
 ) -> None:
     """Records the scores after the last epoch and, labelled so, those of the best epoch on the evaluation split."""
     shared = {
-        "kind": "probe",
+        "kind": kind_of("probe", splits[1]),
         "model": name,
         "replicate": replicate,
         "task": task.name,
@@ -269,7 +274,7 @@ def record_scores(
         draw = {"draw": index % num_draws} if pooling == "attention" else {}
         for metric, value in glue_scores(task, epochs[-1][index], splits[1]).items():
             add_record(results, **shared, **draw, seed=seed, metric=metric, value=value)
-        if len(epochs) > 1:
+        if len(epochs) > 1 and not splits[1].development:
             best = max(headline(task, predictions[index], splits[1]) for predictions in epochs)
             add_record(results, **shared, **draw, seed=seed, metric=task.metric, value=best, variant="best_on_eval")
     results.predictions[f"{name}|{replicate}|{task.name}|{pooling}|{settings.head}"] = epochs[-1]

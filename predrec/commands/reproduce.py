@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ..configuration import parse_recipe
 from ..configuration.reproduce_arguments import ReproduceArguments
 from ..errors import UserError
@@ -91,9 +93,16 @@ def prepare(path: Path, arguments: ReproduceArguments) -> tuple[Workshop, dict[s
 def make_runs(
     shop: Workshop, todo: Sequence[Run], finished: dict[Run, dict[str, Any]], tokens: dict[str, int | None]
 ) -> None:
-    """Makes the runs and adds them to the finished ones; begins none that would end after `max_hours`."""
+    """Makes the runs and adds them to the finished ones; begins none that would end after `max_hours`.
+
+    Other calls may be making runs of the experiment at the same time: what they have finished is taken over, what they
+    are at is left to them.
+    """
     started, limit = time.perf_counter(), shop.arguments.max_hours
     for index, run in enumerate(todo):
+        finished |= read_runs(shop.runs)
+        if run in finished:
+            continue
         left = in_words(time_left(todo[index:], finished, tokens))
         expected = estimate(run, finished, tokens) or 0.0
         if limit is not None and time.perf_counter() - started + expected > limit * 3600:
@@ -101,10 +110,26 @@ def make_runs(
                 f"{run.name} would not end within {limit:g} hours. Runs left: {len(todo) - index}; time left: {left}."
             )
             return
-        print(f"{run.name} ({index + 1} of {len(todo)}); time left: {left}", flush=True)
-        begun = time.perf_counter()
-        finished[run] = make_run(shop, run)
+        try:
+            with claimed(shop, run):
+                print(f"{run.name} ({index + 1} of {len(todo)}); time left: {left}", flush=True)
+                begun = time.perf_counter()
+                finished[run] = make_run(shop, run)
+        except Timeout:
+            print(f"{run.name} is being made by another call.", flush=True)
+            continue
         print(f"  {summary(shop.experiment, finished[run])}; {in_words(time.perf_counter() - begun)}", flush=True)
+    finished |= read_runs(shop.runs)
+
+
+def claimed(shop: Workshop, run: Run) -> FileLock:
+    """Returns a lock that one call at a time can hold on a run; it ends with the process that holds it.
+
+    Raises:
+        Timeout: When it is entered, if another call holds it.
+    """
+    shop.folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(shop.folder / f"{run.name}.lock", timeout=0)
 
 
 def summary(experiment: Experiment, content: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from ..errors import UserError
 from .claims import ClaimResult, by_checkpoint, evaluate_claims, evaluate_family, in_paper_convention
 from .document import Block, Heading, Paragraph, Table
 from .figures import all_figures
-from .results import BASELINES, Results
+from .results import BASELINES, DEVELOPMENT, Results
 from .statistics import Comparison, bootstrap_interval, compare, corrected, mcnemar_p, verdict
 from .tasks import TASKS
 
@@ -35,6 +35,14 @@ GEOMETRY = (
 
 CENTRED = (("uniformity", -1), ("mean_cosine", 0), ("alignment", 0), ("intra_inter_ratio", -1))
 UNCENTRED = (("mean_cosine", 0), ("effective_rank", 1), ("spectral_entropy", 1), ("stable_rank", 1))
+
+SCORES = (
+    ("probe", "Probes of the frozen encoder"),
+    ("finetune", "Fine-tuning"),
+    ("probe" + DEVELOPMENT, "Probes on held-out training rows"),
+    ("finetune" + DEVELOPMENT, "Fine-tuning on held-out training rows"),
+)
+"""Kinds of scores and their headings."""
 
 PUBLISHED = ("hybrid", "mlm")
 """Order of every published pair."""
@@ -77,7 +85,7 @@ def build_report(
     blocks: list[Block] = [Heading(f"Evaluation of {_listed(names)}", 1), *_about(results, baseline)]
     for (model, other), found in zip(pairs, claims, strict=True):
         blocks += _claims(found, model, other, len(pairs) if baseline is None else 1)
-    for kind, title in (("probe", "Probes of the frozen encoder"), ("finetune", "Fine-tuning")):
+    for kind, title in SCORES:
         blocks += score_blocks(results, kind, title, with_published)
         if results.select(kind=kind):
             for model, other in pairs:
@@ -207,14 +215,24 @@ def _unit(results: Results) -> str:
     return "checkpoints" if several else "seeds of the head"
 
 
+FOR_CHOICES = (
+    "Scored on rows held out of the training splits: for choices between models. Rows of one source may lie on both "
+    "sides, so these scores compare with no others."
+)
+
+
 def score_blocks(results: Results, kind: str, title: str, with_published: bool) -> list[Block]:
-    """Returns the section of one kind of scores, `probe` or `finetune`; nothing where there are none."""
+    """Returns the section of one of the kinds of [`SCORES`]; nothing where there are none.
+
+    Those on held-out training rows, which are for choices, have the mean over the tasks, too.
+    """
     tasks = [task for task in dict.fromkeys(record.task for record in results.select(kind=kind)) if task in TASKS]
     if not tasks:
         return []
+    probes, development = kind.startswith("probe"), kind.endswith(DEVELOPMENT)
     rows, means = [], []
     for name in BASELINES:
-        if kind == "probe" and results.select(kind=kind, model=name):
+        if probes and results.select(kind=kind, model=name):
             found = [results.values(kind=kind, model=name, task=task, metric=TASKS[task].metric) for task in tasks]
             rows.append([BASELINES[name], "-", *(_spread(values) for values in found)])
             means.append([values.mean() if len(values) else None for values in found])
@@ -224,15 +242,21 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
             if any(len(values) for values in found):
                 rows.append([name, " ".join(map(str, filter(None, how))) or "-", *map(_with_interval, found)])
                 means.append([values.mean() if len(values) else None for values in found])
-    for column in range(len(tasks)):
+    header = ["model", "how", *(f"{task} ({TASKS[task].metric})" for task in tasks)]
+    if development and len(tasks) > 1:
+        header.append("mean")
+        for row, found in zip(rows, means, strict=True):
+            whole = None if None in found else float(np.mean(found))
+            row.append("-" if whole is None else f"{whole:.4f}")
+            found.append(whole)
+    for column in range(len(header) - 2):
         cells = _bold([row[2 + column] for row in rows], [mean[column] for mean in means], 1)
         for row, cell in zip(rows, cells, strict=True):
             row[2 + column] = cell
-    header = ["model", "how", *(f"{task} ({TASKS[task].metric})" for task in tasks)]
     text = (
         f"Mean ± standard deviation over {_unit(results)} [95 % interval]; best in bold. "
-        + ("Heads are trained on frozen vectors and scored after the last epoch. " if kind == "probe" else "")
-        + "The official validation splits, on which nothing was chosen."
+        + ("Heads are trained on frozen vectors and scored after the last epoch. " if probes else "")
+        + (FOR_CHOICES if development else "The official validation splits, on which nothing was chosen.")
     )
     blocks: list[Block] = [Heading(title), Paragraph(text), Table(header, rows)]
     if results.notes:
@@ -308,7 +332,7 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
     rows = []
     for index, (how, task, differences) in enumerate(found):
         comparison = compare(differences)
-        items, mcnemar = _items(results, model, baseline, task, how if kind == "probe" else ("finetune", "-"))
+        items, mcnemar = _items(results, model, baseline, task, how if kind.startswith("probe") else ("finetune", "-"))
         seeds = ["-", "-", "-", "does not vary by seed"]
         if len(differences) < 2:
             seeds = ["-", "-", "-", "too few seeds"]

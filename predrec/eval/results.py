@@ -17,6 +17,8 @@ SCHEMA_VERSION = 1
 LIBRARIES = ("predrec", "torch", "transformers", "datasets", "evaluate", "scikit-learn")
 BASELINES = {"majority": "majority class", "bag-of-words": "TF-IDF bag of words"}
 """Names of models that are none, in records of probes."""
+DEVELOPMENT = "-development"
+"""Behind the kind of scores on training rows that were held out for choices."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Record:
     """One measured number. What does not apply is `None` and left out of the file.
 
     Args:
-        kind (`str`): `probe`, `finetune`, `geometry` or `sts`.
+        kind (`str`): `probe`, `finetune`, `geometry` or `sts`; the first two with [`DEVELOPMENT`] behind, where they
+            were scored on held-out training rows, so that such scores are never taken for others.
         model (`str`): Name of the model, or of a baseline in [`BASELINES`].
         task (`str`), metric (`str`), value (`float`): What was measured.
         replicate (`int`): Which of the model's checkpoints, that is, of its pre-training seeds.

@@ -1,7 +1,7 @@
 """Evaluation tasks: one row per task, and the reading of its splits."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +119,13 @@ class Split:
         texts (`tuple[list[str], ...]`): One list per text column, all of the same length.
         labels (`np.ndarray` of shape `(num_rows,)`): Class (int64) or score (float64).
         groups (`list[str]`, *optional*): Part of the data set that each row comes from, where the data say so.
+        development (`bool`): These are training rows that were held out for choices.
     """
 
     texts: tuple[list[str], ...]
     labels: np.ndarray
     groups: list[str] = field(default_factory=list)
+    development: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -198,7 +200,7 @@ def load_development(
         raise UserError(f"`{task.name}`: `validation_share` {share:g} of {len(rows)} rows leaves a part empty.")
     held = np.zeros(len(rows), dtype=bool)
     held[np.random.default_rng(0).permutation(len(rows))[:count]] = True
-    return _rows(rows, ~held), _rows(rows, held)
+    return _rows(rows, ~held), replace(_rows(rows, held), development=True)
 
 
 def _rows(split: Split, chosen: np.ndarray) -> Split:

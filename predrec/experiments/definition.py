@@ -177,10 +177,11 @@ def _order(entries: Any, arms: Mapping[str, Arm]) -> list[Run]:
     runs: dict[Run, None] = {}
     for entry in entries if isinstance(entries, list) else [entries]:
         entry = _mapping("order", entry)
-        _check_names(entry, ("arms", "seeds"), "order")
+        _check_names(entry, ("arms", "seeds", "first_seed"), "order")
         names = entry.get("arms") or []
         names = [_known(name, arms, "order") for name in ([names] if isinstance(names, str) else names)]
-        for seed in range(1, _number("seeds", entry.get("seeds"), int, 1) + 1):
+        first = _number("first_seed", entry.get("first_seed", "1"), int, 0)
+        for seed in range(first, first + _number("seeds", entry.get("seeds"), int, 1)):
             runs |= dict.fromkeys(Run(name, seed) for name in names)
     if not runs:
         raise UserError("`order` names no run: give entries with `arms` and `seeds`.")

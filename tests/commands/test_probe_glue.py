@@ -402,8 +402,21 @@ def test_validation_share_never_reads_the_evaluation_split(tmp_path, encoder_dir
     words = ["--models", f"tiny={encoder_dir}", "--tasks", "sst2", "--validation_share", "0.2"]
     results = probed(tmp_path / "run", tmp_path / "data", *words)
     record = results.select(model="tiny")[0]
+    assert {one.kind for one in results.records} == {"probe-development"}
     assert record.num_eval == round(0.2 * (record.num_eval + record.num_train))
     assert f"scored on {record.num_eval} rows held out of the training split" in results.notes["sst2"]
+
+
+def test_validation_share_has_no_best_epoch(probe):
+    """Which is shown beside published numbers alone."""
+    assert not probe("--validation_share", "0.2").select(variant="best_on_eval")
+
+
+def test_validation_share_holds_for_fine_tuning(tmp_path, data_dir, encoder_dir):
+    words = ["--models", f"tiny={encoder_dir}", "--tasks", "sst2", "--mode", "finetune", "--validation_share", "0.2"]
+    words += ["--max_steps", "1", "--seeds", "1", "--num_threads", "1", "--output_dir", str(tmp_path / "run")]
+    assert main(["--data_dir", str(data_dir), *words]) == 0
+    assert {one.kind for one in read_results(tmp_path / "run").records} == {"finetune-development"}
 
 
 @pytest.mark.parametrize("share", ["0", "1", "-0.1"])

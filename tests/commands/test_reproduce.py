@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from predrec.commands import experiment_runs, pretrain
 from predrec.commands.experiment_runs import StoppedError, pretrain_in_process
@@ -272,6 +273,35 @@ def test_named_arms_alone_are_run(place, trained):
         (place.runs / name).unlink()
     assert place.run("--only", "hybrid", "--max_hours", "1") == 0
     assert trained == ["hybrid-2"]
+
+
+def test_calls_at_the_same_time_share_the_runs(place, trained, capsys):
+    """One is at `mlm-2`; another makes the rest and leaves that to it."""
+    for name in ("hybrid-2.json", "mlm-2.json"):
+        (place.runs / name).unlink()
+    place.work.mkdir()
+    with FileLock(place.work / "mlm-2.lock"):
+        assert place.run() == 0
+    assert trained == ["hybrid-2"]
+    assert "mlm-2 is being made by another call" in capsys.readouterr().out
+    assert place.run() == 0
+    assert trained == ["hybrid-2", "mlm-2"]
+
+
+def test_run_that_another_call_has_finished_is_taken_over(place, finished, trained, monkeypatch):
+    for name in ("hybrid-2.json", "mlm-2.json"):
+        (place.runs / name).unlink()
+
+    def train(words, log) -> int:
+        """Trains `mlm-2` while another call makes `hybrid-2`."""
+        shutil.copy(finished.runs / "hybrid-2.json", place.runs)
+        trained.append("mlm-2")
+        return in_this_process(words, log)
+
+    monkeypatch.setattr(experiment_runs, "pretrain_in_process", train)
+    assert place.run() == 0
+    assert trained == ["mlm-2"]
+    assert "| hybrid | 2 of 2 |" in (place.runs.parent / "report.md").read_text()
 
 
 def test_no_run_begins_that_would_end_too_late(place, trained, capsys):

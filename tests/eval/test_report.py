@@ -664,3 +664,43 @@ def test_published_numbers_without_any_of_ours_are_left_out():
     results = results_of(hybrid=1)
     plant_seeds(results, "hybrid", [0.6], task="rte", metric="accuracy")
     assert "paper:" not in to_markdown(build_report(results, with_published=True))
+
+
+# Scores on held-out training rows
+
+
+def development_results() -> Results:
+    """Returns results of two models on two tasks, scored on held-out training rows alone."""
+    results = results_of(hybrid=1, mlm=1)
+    for model, (first, second) in {"hybrid": (0.8, 0.1), "mlm": (0.7, 0.4)}.items():
+        plant_seeds(results, model, [first], kind="probe-development", **SCORE)
+        plant_seeds(results, model, [second], kind="probe-development", task="stsb", metric="spearmanr")
+    return results
+
+
+def test_development_scores_stand_alone():
+    blocks = without_figures(development_results(), with_published=True)
+    assert "Probes on held-out training rows" in headings(blocks)
+    assert not {PROBES, "Beside the published scores"} & set(headings(blocks))
+
+
+def test_development_scores_have_a_mean():
+    rows = rows_of(without_figures(development_results()), "Probes on held-out training rows")
+    assert [row["mean"] for row in rows] == ["0.4500", "**0.5500**"]
+
+
+def test_development_scores_do_not_claim_the_official_splits():
+    text = to_markdown(without_figures(development_results()))
+    assert "for choices between models" in text and "on which nothing was chosen" not in text
+
+
+def test_development_scores_are_not_mixed_with_others():
+    results = development_results()
+    plant_seeds(results, "hybrid", [0.2], **SCORE)
+    assert rows_of(without_figures(results), PROBES)[0]["sst2 (accuracy)"] == "0.200"
+
+
+def test_scores_on_the_official_splits_have_no_mean():
+    results = seeds_results(hybrid=[0.7], mlm=[0.6])
+    plant_seeds(results, "mlm", [0.1], task="cola", metric="matthews_correlation")
+    assert "mean" not in rows_of(build_report(results), PROBES)[0]

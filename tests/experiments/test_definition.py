@@ -45,6 +45,12 @@ def test_runs_are_seed_by_seed_and_come_once(experiment):
     ]
 
 
+def test_seeds_can_begin_anywhere(changed):
+    """Choices are made on other seeds than those that the declared test counts."""
+    experiment = changed("{arms: [mlm, hybrid], seeds: 1}", "{arms: [mlm], seeds: 2, first_seed: 101}")
+    assert [run.name for run in experiment.order][:3] == ["mlm-101", "mlm-102", "mlm-1"]
+
+
 def test_order_without_runs_is_refused(tmp_path):
     text = re.sub(r"order:.*?probe:", "order: [{arms: [], seeds: 2}]\nprobe:", DEFINITION, flags=re.DOTALL)
     with pytest.raises(UserError, match="names no run"):
