@@ -168,8 +168,11 @@ def pretrain(
             print(f"{name}: {value}", flush=True)
 
     with failures_explained(training.output_dir):
-        with going_on_explained(checkpoint, begun):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            with going_on_explained(checkpoint, begun):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            interrupt.restore()  # Training that fails does not get to its end, where it would.
         if interrupt.signal_number is None:
             finish(trainer, recipe)
         # A launcher ends all processes when one has ended with an error code, and the first may still be saving.

@@ -18,6 +18,8 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipelin
 
 from predrec.commands import main as console
 from predrec.commands.pretrain import main
+from predrec.trainers import NonFiniteLossError, PredRecTrainer
+from predrec.trainers.interrupt import SIGNALS
 from tests import training
 
 ROOT = Path(__file__).parents[2]
@@ -245,6 +247,17 @@ def test_killed_run_goes_on_to_the_same_end(text_file, finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_run_that_fails_gives_the_signals_back(text_file, tmp_path, monkeypatch, capsys):
+    def fail(self, *args, **kwargs):
+        raise NonFiniteLossError("The loss is NaN.")
+
+    monkeypatch.setattr(PredRecTrainer, "training_step", fail)
+    before = [signal.getsignal(number) for number in SIGNALS]
+    assert main(["--train_file", text_file, "--output_dir", str(tmp_path / "out"), *TINY]) == 1
+    assert "The loss is NaN" in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
 def test_launcher_runs_the_script_with_all_cores(text_file, tmp_path):
     words = [word for index, word in enumerate(TINY) if word != "--num_threads" and TINY[index - 1] != "--num_threads"]
     command = [
