@@ -43,7 +43,7 @@ def add_answers(
         last = {key: value for entry in trainer.state.log_history for key, value in entry.items()}
         for key in LOGGED:
             if key in last:
-                add_record(results, metric=key.removeprefix("eval_"), value=last[key], **shared | {"kind": "geometry"})
+                add_record(results, metric=key.removeprefix("eval_"), value=last[key], **shared | {"kind": "views"})
         steps = trainer.state.global_step
         described |= {"steps": steps, "seed": trainer.args.seed, "flops": trainer.spending.until(steps)}
         described |= {"train_seconds": round(last.get("train_runtime", 0.0), 1)}

@@ -88,7 +88,7 @@ def evaluate(arguments: LLMEvaluationArguments, argv: Sequence[str]) -> int:
             if arguments.geometry:
                 source, target, numbers = view_states(model, encoder, records, arguments.batch_size)
                 measured, spectra[label] = measure_pairs(source, target, numbers)
-                shared = {"kind": "geometry", "model": name, "replicate": replicate, "task": arguments.task}
+                shared = {"kind": "views", "model": name, "replicate": replicate, "task": arguments.task}
                 for metric, value in measured.items():
                     add_record(results, metric=metric, value=value, num_eval=len(source), **shared)
                 if arguments.tsne and len(source) > 30:
@@ -145,7 +145,7 @@ def summary(results: Results, baseline: str) -> str:
     """Lays out verdicts with their tests, and the geometry of the views."""
     parts = [comparison(results, baseline)] if results.select(kind="answers") else []
     measured: dict[str, Any] = {}
-    for record in results.select(kind="geometry"):
+    for record in results.select(kind="views"):
         measured.setdefault(record.metric, {}).setdefault(record.model, []).append(record.value)
     if measured:
         names = results.model_names

@@ -12,8 +12,10 @@ from ..errors import UserError
 from .claims import ClaimResult, by_checkpoint, evaluate_claims, evaluate_family, in_paper_convention
 from .document import Block, Heading, Paragraph, Table
 from .figures import all_figures
+from .language_report import about_language_models, language_blocks
+from .report_cells import bold, interval_cell, p_cell, spread, with_interval
 from .results import BASELINES, DEVELOPMENT, Results
-from .statistics import Comparison, bootstrap_interval, compare, corrected, mcnemar_p, verdict
+from .statistics import bootstrap_interval, compare, corrected, mcnemar_p, verdict
 from .tasks import TASKS
 
 SCORE_MARGIN = 0.01
@@ -94,6 +96,7 @@ def build_report(
     blocks += _geometry(results, with_published)
     blocks += list(figures.values())
     blocks += _similarity(results)
+    blocks += language_blocks(results, pairs)
     return blocks + _provenance(results)
 
 
@@ -108,7 +111,7 @@ def _about(results: Results, baseline: str | None) -> list[Block]:
             f"{model['num_hidden_layers']} x {model['hidden_size']}", f"{model['num_parameters'] / 1e6:.1f} M",
             model["dtype"], f"`{model['weights']}`",
         ]
-        for model in results.models
+        for model in results.models if "folder" in model
     ]  # fmt: skip
     header = ["model", "checkpoint", "folder", "type", "layers x width", "parameters", "computed in", "weights"]
     counts = {name: sum(model["name"] == name for model in results.models) for name in results.model_names}
@@ -120,7 +123,9 @@ def _about(results: Results, baseline: str | None) -> list[Block]:
             "needs several pre-training seeds: with fewer than 6, a sign-flip test cannot reach p < 0.05 "
             '(its smallest p is 2 / 2^n), and the verdict is "too few seeds" whatever the numbers.'
         )
-    return [Table(header, rows), Paragraph(text)] if text else [Table(header, rows)]
+    blocks: list[Block] = [Table(header, rows)] if rows else []
+    blocks += about_language_models(results)
+    return [*blocks, Paragraph(text)] if text else blocks
 
 
 def _claims(found: list[ClaimResult], model: str, baseline: str, num_pairs: int = 1) -> list[Block]:
@@ -134,8 +139,8 @@ def _claims(found: list[ClaimResult], model: str, baseline: str, num_pairs: int 
                 f"{one.claim.number}. {model} {one.claim.text}",
                 _direction(one),
                 f"{one.overall.effect:+.3f}",
-                _interval(one.overall),
-                _p(one.p, one.overall),
+                interval_cell(one.overall),
+                p_cell(one.p, one.overall),
                 f"{agree} of {len(one.cells)}" if one.claim.direction else "-",
                 f"**{one.verdict}**",
             ]
@@ -157,42 +162,6 @@ def _direction(one: ClaimResult) -> str:
     if one.claim.direction == 0:
         return "-"
     return "yes" if one.overall.effect > 0 else "no"
-
-
-def _interval(comparison: Comparison) -> str:
-    if not np.isfinite(comparison.low):
-        return "-"
-    return f"{comparison.low:+.3f} to {comparison.high:+.3f}"
-
-
-def _p(p: float, comparison: Comparison) -> str:
-    return "-" if comparison.num_seeds < 2 else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _spread(values: np.ndarray, digits: int = 3) -> str:
-    if not len(values):
-        return "-"
-    text = f"{values.mean():.{digits}f}"
-    return f"{text} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else text
-
-
-def _with_interval(values: np.ndarray) -> str:
-    text = _spread(values)
-    if len(values) > 1:
-        found = compare(values)
-        text += f" [{found.low:.3f}, {found.high:.3f}]"
-    return text
-
-
-def _bold(cells: list[str], means: list[float | None], sign: int) -> list[str]:
-    """Marks the best of the cells."""
-    known = [mean * sign for mean in means if mean is not None]
-    if sign == 0 or len(known) < 2:
-        return cells
-    return [
-        f"**{cell}**" if mean is not None and mean * sign == max(known) else cell
-        for cell, mean in zip(cells, means, strict=True)
-    ]
 
 
 def _seed_values(results: Results, kind: str, model: str, task: str, metric: str, how: tuple) -> np.ndarray:
@@ -234,13 +203,13 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
     for name in BASELINES:
         if probes and results.select(kind=kind, model=name):
             found = [results.values(kind=kind, model=name, task=task, metric=TASKS[task].metric) for task in tasks]
-            rows.append([BASELINES[name], "-", *(_spread(values) for values in found)])
+            rows.append([BASELINES[name], "-", *(spread(values) for values in found)])
             means.append([values.mean() if len(values) else None for values in found])
     for how in _ways(results, kind):
         for name in results.model_names:
             found = [_seed_values(results, kind, name, task, TASKS[task].metric, how) for task in tasks]
             if any(len(values) for values in found):
-                rows.append([name, " ".join(map(str, filter(None, how))) or "-", *map(_with_interval, found)])
+                rows.append([name, " ".join(map(str, filter(None, how))) or "-", *map(with_interval, found)])
                 means.append([values.mean() if len(values) else None for values in found])
     header = ["model", "how", *(f"{task} ({TASKS[task].metric})" for task in tasks)]
     if development and len(tasks) > 1:
@@ -250,7 +219,7 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
             row.append("-" if whole is None else f"{whole:.4f}")
             found.append(whole)
     for column in range(len(header) - 2):
-        cells = _bold([row[2 + column] for row in rows], [mean[column] for mean in means], 1)
+        cells = bold([row[2 + column] for row in rows], [mean[column] for mean in means], 1)
         for row, cell in zip(rows, cells, strict=True):
             row[2 + column] = cell
     text = (
@@ -279,7 +248,7 @@ def _all_metrics(results: Results, kind: str, tasks: Sequence[str]) -> list[Bloc
                     _seed_values(results, kind, name, task, metric, (None, None) if name in BASELINES else how)
                     for name in names
                 ]
-                rows.append([task, " ".join(map(str, filter(None, how))) or "-", metric, *map(_spread, found)])
+                rows.append([task, " ".join(map(str, filter(None, how))) or "-", metric, *map(spread, found)])
     header = ["task", "how", "metric", *(BASELINES.get(name, name) for name in names)]
     return [Heading("All metrics", 3), Table(header, rows)]
 
@@ -300,7 +269,7 @@ def _published_scores(results: Results, tasks: Sequence[str]) -> list[Block]:
             best = results.values(metric=TASKS[task].metric, variant="best_on_eval", **shared)
             if metric != TASKS[task].metric:
                 best = np.array([])
-            rows.append([task, metric, name, _spread(last), _spread(best)])
+            rows.append([task, metric, name, spread(last), spread(best)])
         rows += [
             [task, metric, f"paper: {name}", "-", f"{value / scale:.3f}"]
             for name, value in zip(PUBLISHED, entry["value"], strict=True)
@@ -338,9 +307,9 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
             seeds = ["-", "-", "-", "too few seeds"]
         elif index in ps:
             seeds = [
-                _interval(comparison),
-                _p(ps[index], comparison),
-                _p(comparison.sign_flip_p, comparison),
+                interval_cell(comparison),
+                p_cell(ps[index], comparison),
+                p_cell(comparison.sign_flip_p, comparison),
                 verdict(differences, ps[index], SCORE_MARGIN),
             ]
         way = " ".join(map(str, filter(None, how))) or "-"
@@ -451,8 +420,8 @@ def measure_rows(
     columns = []
     for metric, sign in measures:
         found = [_measure(results, name, task, metric, pooling, variant) for name in names]
-        cells = [_spread(values, 1 if metric.endswith(("rank", "90")) else 3) for values in found]
-        columns.append(_bold(cells, [values.mean() if len(values) else None for values in found], sign))
+        cells = [spread(values, 1 if metric.endswith(("rank", "90")) else 3) for values in found]
+        columns.append(bold(cells, [values.mean() if len(values) else None for values in found], sign))
     rows = [[task, name, *(column[index] for column in columns)] for index, name in enumerate(names)]
     numbers = published()["geometry"].get(task, {}).get(pooling) if with_published else None
     if numbers:
@@ -487,10 +456,10 @@ def _similarity(results: Results) -> list[Block]:
                 results.values(kind="sts", model=name, task=task, metric="spearmanr", pooling=pooling, variant=variant)
                 for task in tasks
             ]
-            rows.append([name, str(pooling), str(variant), *map(_spread, found)])
+            rows.append([name, str(pooling), str(variant), *map(spread, found)])
             means.append([values.mean() if len(values) else None for values in found])
     for column in range(len(tasks)):
-        cells = _bold([row[3 + column] for row in rows], [mean[column] for mean in means], 1)
+        cells = bold([row[3 + column] for row in rows], [mean[column] for mean in means], 1)
         for row, cell in zip(rows, cells, strict=True):
             row[3 + column] = cell
     return [

@@ -26,8 +26,9 @@ class Record:
     """One measured number. What does not apply is `None` and left out of the file.
 
     Args:
-        kind (`str`): `probe`, `finetune`, `geometry` or `sts`; the first two with [`DEVELOPMENT`] behind, where they
-            were scored on held-out training rows, so that such scores are never taken for others.
+        kind (`str`): `probe`, `finetune`, `geometry` or `sts`; `answers` or `views` of language models. The first two
+            have [`DEVELOPMENT`] behind them where they were scored on held-out training rows, so that such scores are
+            never taken for others.
         model (`str`): Name of the model, or of a baseline in [`BASELINES`].
         task (`str`), metric (`str`), value (`float`): What was measured.
         replicate (`int`): Which of the model's checkpoints, that is, of its pre-training seeds.

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from predrec.commands.evaluate_llm_jepa import main as evaluate
 from predrec.commands.finetune_llm_jepa import PLACEHOLDER
 from predrec.commands.finetune_llm_jepa import main as finetune
+from predrec.commands.report import main as report
 from predrec.configuration.recipes import read_recipe
 from predrec.eval.results import read_results
 
@@ -110,10 +111,12 @@ def test_evaluation_of_what_was_saved_gives_the_same_answers(compared, tmp_path,
             compared / name / "answers.jsonl"
         ).read_text()
     results = read_results(tmp_path)
-    assert len(results.values(kind="geometry", model="jepa", metric="matched_cosine")) == 2
+    assert len(results.values(kind="views", model="jepa", metric="matched_cosine")) == 2
     assert (tmp_path / "difference_spectrum.png").stat().st_size > 5000
     printed = capsys.readouterr().out
     assert "exact_match" in printed and "matched_cosine" in printed and "minus ntp" in printed
+    assert report([str(tmp_path), "--output", str(tmp_path / "report"), "--baseline", "ntp"]) == 0
+    assert "### jepa against ntp" in (tmp_path / "report/report.md").read_text()
 
 
 def test_views_are_drawn_where_there_are_enough(compared, tmp_path):

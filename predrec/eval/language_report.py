@@ -1,0 +1,97 @@
+"""The parts of a report that are about language models: what they answered, and the two views of a record."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .document import Block, Heading, Paragraph, Table
+from .report_cells import interval_cell, p_cell, spread
+from .results import Results
+from .statistics import compare, corrected, verdict
+
+MARGIN = 0.01
+"""Answers that differ by less, one point, do not differ in practice."""
+
+ABOUT = (
+    ("checkpoint", "replicate", "{}"),
+    ("seed", "seed", "{}"),
+    ("updates", "steps", "{:,}"),
+    ("operations of the training", "flops", "{:.3g}"),
+    ("seconds of the training", "train_seconds", "{:,.0f}"),
+    ("weights", "weights", "`{}`"),
+)
+"""Columns of the table of language models: heading, entry, format."""
+
+
+def about_language_models(results: Results) -> list[Block]:
+    """Lists the language models; nothing where there are none."""
+    models = [model for model in results.models if "folder" not in model]
+    if not models:
+        return []
+    shown = [column for column in ABOUT if any(column[1] in model for model in models)]
+    rows = [
+        [model["name"], *(form.format(model[key]) if key in model else "-" for _, key, form in shown)]
+        for model in models
+    ]
+    return [Table(["model", *(title for title, *_ in shown)], rows)]
+
+
+def language_blocks(results: Results, pairs: Sequence[tuple[str, str]]) -> list[Block]:
+    """Shows answers, tested in pairs over seeds, and the geometry of the views; nothing where there are none."""
+    return [*_answers(results, pairs), *_views(results)]
+
+
+def _values(results: Results, kind: str, model: str, task: str, metric: str) -> dict[int, float]:
+    records = results.select(kind=kind, model=model, task=task, metric=metric)
+    return {record.replicate: record.value for record in sorted(records, key=lambda record: record.replicate)}
+
+
+def _measured(results: Results, kind: str) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((record.task, record.metric) for record in results.select(kind=kind)))
+
+
+def _table(results: Results, kind: str) -> Table:
+    """Lays out one row per task and metric, one column per model: mean and standard deviation over checkpoints."""
+    names = [name for name in results.model_names if results.select(kind=kind, model=name)]
+    rows = [
+        [task, metric, *(spread(np.array(list(_values(results, kind, n, task, metric).values())), 4) for n in names)]
+        for task, metric in _measured(results, kind)
+    ]
+    return Table(["task", "metric", *names], rows)
+
+
+def _answers(results: Results, pairs: Sequence[tuple[str, str]]) -> list[Block]:
+    if not results.select(kind="answers"):
+        return []
+    text = "Share of the test records that were answered so: mean ± standard deviation over checkpoints."
+    blocks: list[Block] = [Heading("Answers"), Paragraph(text), _table(results, "answers")]
+    for model, baseline in pairs:
+        found = []
+        for task, metric in _measured(results, "answers"):
+            first, second = (_values(results, "answers", name, task, metric) for name in (model, baseline))
+            differences = [first[number] - second[number] for number in first if number in second]
+            if differences:
+                found.append((task, metric, np.array(differences)))
+        ps = corrected([compare(differences).t_p for *_, differences in found])
+        rows = []
+        for (task, metric, differences), p in zip(found, ps, strict=True):
+            comparison = compare(differences)
+            cells = [f"{comparison.effect:+.4f}", interval_cell(comparison), p_cell(p, comparison)]
+            words = verdict(differences, p, MARGIN) if comparison.num_seeds > 1 else "too few seeds"
+            rows.append([task, metric, *cells, str(comparison.num_seeds), words])
+        if rows:
+            header = ["task", "metric", "difference", "95 % interval", "corrected p", "pairs", "verdict"]
+            text = "Paired differences over checkpoints: paired t, corrected by Holm over this table."
+            blocks += [Heading(f"{model} against {baseline}", 3), Paragraph(text), Table(header, rows)]
+    return blocks
+
+
+def _views(results: Results) -> list[Block]:
+    if not results.select(kind="views"):
+        return []
+    text = (
+        "Two views of a record, as the loss between them sees them: the cosine of a record's own views, of those of "
+        "different records, how often a view finds its other by cosine, and the effective rank. Where views of "
+        "different records have a cosine near 1, they have collapsed. Mean ± standard deviation over checkpoints."
+    )
+    return [Heading("Views"), Paragraph(text), _table(results, "views")]
