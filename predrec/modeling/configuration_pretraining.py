@@ -39,6 +39,9 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             `"cosine"` (the paper), `"smooth_l1"`, `"mse"`, `"vicreg"`, `"barlow_twins"`, `"infonce"` or `"sigreg"`.
             `"sigreg"` trains without a target network: the online encoder also makes the targets.
         jepa_temperature (`float`, defaults to 0.1): Temperature of `"infonce"`.
+        jepa_regularizer_weight (`float`, defaults to 1.0):
+            Weight of the statistic of `"sigreg"` beside its squared error. The statistic is 0 to about 1, whatever the
+            number of rows; LeJEPA multiplies it by that number.
         loss_weighting (`str`, defaults to `"learned"`):
             How lambda in `lambda * jepa_loss + (1 - lambda) * mlm_loss` is chosen: `"learned"` (the paper: the
             sigmoid of a trained scalar), `"fixed"`, `"schedule"` (from `loss_lambda` to `loss_lambda_end` over
@@ -84,6 +87,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     predictor_position_embedding_type: Literal["sinusoidal", "rotary"] = "sinusoidal"
     jepa_loss: JepaLoss = "cosine"
     jepa_temperature: float = 0.1
+    jepa_regularizer_weight: float = 1.0
     loss_weighting: LossWeighting = "learned"
     loss_schedule: LossSchedule = "linear"
     loss_lambda: float = 0.5
@@ -132,6 +136,8 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             raise ValueError(f"`center_decay` is {self.center_decay}; it must lie in [0, 1).")
         if self.jepa_temperature <= 0:
             raise ValueError(f"`jepa_temperature` is {self.jepa_temperature}; it must be positive.")
+        if self.jepa_regularizer_weight <= 0:
+            raise ValueError(f"`jepa_regularizer_weight` is {self.jepa_regularizer_weight}; it must be positive.")
         if self.target_layers != "output":
             try:
                 self.target_layers = int(self.target_layers)

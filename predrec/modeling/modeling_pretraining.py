@@ -346,7 +346,8 @@ class PredRecForPreTraining(PreTrainedModel):
         if self.config.jepa_loss == "infonce":
             options = {"token_ids": token_ids.flatten(), "temperature": self.config.jepa_temperature}
         elif self.config.jepa_loss == "sigreg":
-            options = {"directions": torch.randn(target.shape[-1], SIGREG_DIRECTIONS, device=target.device)}
+            directions = torch.randn(target.shape[-1], SIGREG_DIRECTIONS, device=target.device)
+            options = {"directions": directions, "regularizer_weight": self.config.jepa_regularizer_weight}
         if self.config.jepa_loss in BATCH_LOSSES:
             # In evaluation, processes may have different numbers of batches: they must not wait for one another.
             options["over_processes"] = self.training
