@@ -338,6 +338,14 @@ class ObjectiveTrainer(Trainer):
         if self.args.should_save and self.args.save_total_limit:
             rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
 
+    def _finalize_training(self, *args, **kwargs):
+        """Ends the run without what `Trainer` does where one checkpoint is to be kept: it would delete the last one."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
+
     def _determine_best_metric(self, metrics, trial) -> bool:
         """Saves whenever evaluation finds a new best, so that the best checkpoint is there to be kept."""
         is_new_best = super()._determine_best_metric(metrics, trial)

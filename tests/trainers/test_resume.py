@@ -291,12 +291,12 @@ def test_checkpoint_holds_what_resuming_needs(tmp_path):
     assert {"metric_sums_0.json", "recipe.json", "tokenizer.json", "config.json"} <= names
 
 
-@pytest.mark.parametrize("save_steps", [1, 5])
-def test_best_and_last_checkpoint_are_kept(tmp_path, monkeypatch, save_steps):
+@pytest.mark.parametrize(("save_steps", "limit"), [(1, 2), (5, 2), (1, 1)])
+def test_best_and_last_checkpoint_are_kept(tmp_path, monkeypatch, save_steps, limit):
     """The best of five is the second, saved because it is the best; of the others only the last remains."""
     losses = iter([5.0, 1.0, 4.0, 3.0, 2.0])
     options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": save_steps}
-    trainer = training.trainer(tmp_path, max_steps=5, **options)
+    trainer = training.trainer(tmp_path, max_steps=5, save_total_limit=limit, **options)
     original = trainer.evaluation_loop
 
     def scripted(*args, **kwargs):
