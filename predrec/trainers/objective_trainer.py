@@ -339,7 +339,7 @@ class ObjectiveTrainer(Trainer):
             rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
 
     def _finalize_training(self, *args, **kwargs):
-        """Ends the run without what `Trainer` does where one checkpoint is to be kept: it would delete the last one."""
+        """Ends the run without what `Trainer` does where one checkpoint is kept: it would delete the last one."""
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             return super()._finalize_training(*args, **kwargs)
