@@ -25,6 +25,23 @@ datasets.disable_progress_bars()
 LONGEST = ("test_documentation", "tests/faults", "test_memory", "test_benchmark", "test_compile", "test_formats")
 """Parts of the names of tests that take longest."""
 
+EXHAUSTIVE = (
+    "test_benchmark_times_two_processes",
+    "test_compile.py::test_compiled_run_has_no_graph_break_and_few_compilations[hybrid-options1-padded]",
+    "test_compile.py::test_compiled_run_has_no_graph_break_and_few_compilations[hybrid-options2-padded]",
+    "test_llm_jepa_distributed.py::test_two_processes_equal_one[{'distance'",
+    "test_llm_jepa_distributed.py::test_two_processes_equal_one[{'method'",
+    "test_memory_stays_flat_over_many_updates",
+    "test_memory.py::test_ten_times_the_corpus_takes_the_same_memory[one line]",
+    "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[documents-1-some, persistent]",
+    "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[isolated-1-some",
+    "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[streamed-1-some, persistent]",
+    "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[streamed documents-1-some",
+    "test_several_processes_measure_the_same",
+    "test_train_tokenizer_gives_the_same_in_every_process",
+)
+"""What tests are called that take long and have a sister that is much the same; `make test-all` alone runs them."""
+
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "cat", "dog", "sat", "ran", "on", "a", "mat", "and", "then", "un", "##known", "##s", "##ing", "##ed"]
 
@@ -66,6 +83,9 @@ def tiny_encoder(tiny_tokenizer) -> Callable[..., Path]:
 def pytest_collection_modifyitems(items: list[pytest.Item]):
     """The longest tests go first, so that at the end no process waits for another that has just begun one."""
     items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
+    for item in items:
+        if any(name in item.nodeid for name in EXHAUSTIVE):
+            item.add_marker("exhaustive")
 
 
 def pytest_collection_finish():

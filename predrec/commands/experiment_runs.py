@@ -197,19 +197,31 @@ def read_trained(path: Path, definition: str) -> dict[str, Any] | None:
 
 def pretrain_in_process(words: Sequence[str], log: Path) -> int:
     """Runs `pretrain` in a process of its own, which gets this one's SIGTERM; returns its exit code."""
-    with log.open("ab") as stream:
-        command = [sys.executable, "-m", "predrec.commands.pretrain", *words]
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
-        previous = {
-            # A terminal sends Ctrl-C to both; this one waits until the other has saved.
-            signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: process.terminate()),
-        }
-        try:
-            code = process.wait()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    command = [sys.executable, "-m", "predrec.commands.pretrain", *words]
+    stops: list[int] = []
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        stops.append(number)
+        for process in processes:
+            process.terminate()
+
+    previous = {
+        # A terminal sends Ctrl-C to both; this one waits until the other has saved.
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
+        # Before the process begins: between the two, a signal would end this one and leave the other to itself.
+        signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
+    }
+    try:
+        with log.open("ab") as stream:
+            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        processes.append(process)
+        if stops:
+            process.terminate()
+        code = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 128 - code if code < 0 else code
 
 

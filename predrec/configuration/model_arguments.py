@@ -17,6 +17,7 @@ from ..modeling.configuration_pretraining import (
     Objective,
     PredictorAttention,
     PredRecPreTrainingConfig,
+    TargetNetwork,
 )
 from .sizes import check_sizes
 from .suggestions import did_you_mean
@@ -101,12 +102,19 @@ class ModelArguments:
     loss_schedule: LossSchedule = field(default="linear", metadata={"help": "Shape of a schedule of lambda."})
     loss_lambda: float = field(default=0.5, metadata={"help": "Weight of the JEPA loss, or its start value."})
     loss_lambda_end: float = field(default=0.5, metadata={"help": "Lambda at the end of a schedule."})
+    target_network: TargetNetwork = field(
+        default="ema", metadata={"help": "Targets by a running average of the encoder, or by itself, with a gradient."}
+    )
     target_layers: str = field(
         default="output", metadata={"help": "'output', or the number of top blocks whose mean is the target."}
     )
     center_targets: bool = field(default=False, metadata={"help": "Subtract a running mean from the targets."})
     center_decay: float = field(default=0.9, metadata={"help": "Decay of that running mean."})
+    pool_targets: bool = field(
+        default=False, metadata={"help": "Predict the mean of each target block, not its tokens."}
+    )
     jepa_dropout: float = field(default=0.0, metadata={"help": "Share of updates without the JEPA branch."})
+    jepa_start: float = field(default=0.0, metadata={"help": "Share of training before the JEPA loss sets in."})
     mlm_view: MlmView = field(default="full", metadata={"help": "Where masked tokens are reconstructed."})
 
     def __post_init__(self):

@@ -12,8 +12,11 @@ Objective = Literal["hybrid", "mlm", "jepa"]
 JepaLoss = Literal["cosine", "smooth_l1", "mse", "vicreg", "barlow_twins", "infonce", "sigreg"]
 LossWeighting = Literal["learned", "fixed", "schedule", "uncertainty"]
 LossSchedule = Literal["linear", "cosine"]
+TargetNetwork = Literal["ema", "online"]
 PredictorAttention = Literal["joint", "cross"]
 MlmView = Literal["full", "context"]
+COLLAPSING = ("cosine", "smooth_l1", "mse")
+"""Losses that nothing keeps from making all targets alike, but that no gradient reaches these."""
 
 
 @strict
@@ -37,7 +40,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             How the predictor learns where context and targets are.
         jepa_loss (`str`, defaults to `"cosine"`):
             `"cosine"` (the paper), `"smooth_l1"`, `"mse"`, `"vicreg"`, `"barlow_twins"`, `"infonce"` or `"sigreg"`.
-            `"sigreg"` trains without a target network: the online encoder also makes the targets.
+            `"sigreg"` trains without a target network, whatever `target_network` says.
         jepa_temperature (`float`, defaults to 0.1): Temperature of `"infonce"`.
         jepa_regularizer_weight (`float`, defaults to 1.0):
             Weight of the statistic of `"sigreg"` beside its squared error. The statistic is 0 to about 1, whatever the
@@ -49,6 +52,9 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         loss_schedule (`"linear"` or `"cosine"`, defaults to `"linear"`): Shape of the schedule.
         loss_lambda (`float`, defaults to 0.5): Lambda, or its start value.
         loss_lambda_end (`float`, defaults to 0.5): Lambda at the end of a schedule.
+        target_network (`"ema"` or `"online"`, defaults to `"ema"`):
+            What makes the targets: a running average of the encoder (the paper), or the encoder itself, with a
+            gradient (CPC, Barlow Twins, VICReg), which only losses that hold vectors apart withstand.
         target_layers (`"output"` or `int`, defaults to `"output"`):
             The final output of the target encoder, normalised (the paper), or the mean of its top blocks, each
             normalised (data2vec).
@@ -57,12 +63,18 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         center_decay (`float`, defaults to 0.9):
             Decay of that running mean. The targets drift while the encoder learns: a slow mean lags behind them and
             leaves in what it should take out.
+        pool_targets (`bool`, defaults to `False`):
+            Compare the means of each target block's latents in place of the latents of its tokens: what the block is
+            about, not what stands where. Blocks of one text are never each other's negatives in `"infonce"`.
         mlm_view (`"full"` or `"context"`, defaults to `"full"`):
             Whether the masked-LM loss is taken on the whole masked text (the paper) or, in training, on the visible
             context, which saves one encoder pass.
         jepa_dropout (`float`, defaults to 0.0):
             Share of the updates that leave the JEPA branch out, which makes them cheap; in the others its loss counts
             the more, so that its expected weight stays.
+        jepa_start (`float`, defaults to 0.0):
+            Share of training after which the JEPA loss sets in. The updates before are of masked tokens alone, and
+            cost as much; a schedule of lambda and the average of the weights run from the beginning all the same.
         padding_is_text (`bool`, defaults to `False`):
             Whether rows are filled up with padding that counts as text, an error of the published code. The exported
             encoder, a predrec one, then has `attend_to_padding` true.
@@ -92,11 +104,14 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     loss_schedule: LossSchedule = "linear"
     loss_lambda: float = 0.5
     loss_lambda_end: float = 0.5
+    target_network: TargetNetwork = "ema"
     target_layers: str | int = "output"
     center_targets: bool = False
     center_decay: float = 0.9
+    pool_targets: bool = False
     mlm_view: MlmView = "full"
     jepa_dropout: float = 0.0
+    jepa_start: float = 0.0
     padding_is_text: bool = False
     active_objective: Objective | None = None
     initializer_range: float = 0.02
@@ -128,16 +143,23 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
                 f"`loss_lambda` is {self.loss_lambda}, but `loss_weighting={self.loss_weighting}` starts from it and "
                 "needs a value strictly between 0 and 1."
             )
-        if not 0 <= self.jepa_dropout < 1:
-            raise ValueError(f"`jepa_dropout` is {self.jepa_dropout}; it must lie in [0, 1).")
-        if self.jepa_dropout and self.objective != "hybrid":
-            raise ValueError(f"`jepa_dropout` needs `objective=hybrid`: {self.objective} has no loss to go on with.")
+        for name in ("jepa_dropout", "jepa_start"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"`{name}` is {value}; it must lie in [0, 1).")
+            if value and self.objective != "hybrid":
+                raise ValueError(f"`{name}` needs `objective=hybrid`: {self.objective} has no loss to go on with.")
         if not 0 <= self.center_decay < 1:
             raise ValueError(f"`center_decay` is {self.center_decay}; it must lie in [0, 1).")
         if self.jepa_temperature <= 0:
             raise ValueError(f"`jepa_temperature` is {self.jepa_temperature}; it must be positive.")
         if self.jepa_regularizer_weight <= 0:
             raise ValueError(f"`jepa_regularizer_weight` is {self.jepa_regularizer_weight}; it must be positive.")
+        if self.has_jepa_branch and not self.has_target_encoder and self.jepa_loss in COLLAPSING:
+            raise ValueError(
+                f"`target_network=online` needs a loss that holds vectors apart: with jepa_loss={self.jepa_loss}, "
+                "targets that are all alike would be the best."
+            )
         if self.target_layers != "output":
             try:
                 self.target_layers = int(self.target_layers)
@@ -160,8 +182,8 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
 
     @property
     def has_target_encoder(self) -> bool:
-        """Whether the model holds an EMA target encoder; SIGReg does without one."""
-        return self.has_jepa_branch and self.jepa_loss != "sigreg"
+        """Whether the model holds an EMA target encoder."""
+        return self.has_jepa_branch and self.jepa_loss != "sigreg" and self.target_network == "ema"
 
     def predictor_config(self) -> PredRecConfig:
         """Returns the configuration of the predictor's blocks: those of a predrec encoder without embeddings."""

@@ -38,13 +38,15 @@ class PredRecForPreTrainingOutput(ModelOutput):
     Args:
         loss (`torch.FloatTensor` of shape `()`): The quantity to minimise.
         mlm_loss (`torch.FloatTensor` of shape `()`): Mean cross-entropy over labelled tokens, in nats; detached.
-        jepa_loss (`torch.FloatTensor` of shape `()`): Mean JEPA loss over target tokens; detached.
+        jepa_loss (`torch.FloatTensor` of shape `()`): Mean JEPA loss over targets; detached.
         loss_lambda (`torch.FloatTensor` of shape `()`): Weight of the JEPA loss; detached.
-        num_labels, num_targets (`torch.LongTensor` of shape `()`): Labelled tokens and target tokens in the batch.
+        num_labels, num_targets (`torch.LongTensor` of shape `()`):
+            Labelled tokens and target tokens in the batch; target blocks, if the targets are pooled.
         mlm_correct (`torch.LongTensor` of shape `()`):
             Labelled tokens whose highest logit is right; in evaluation mode only.
         predicted_latents (`torch.FloatTensor` of shape `(batch_size, num_blocks, block_length, hidden_size)`):
-            The predictor's output, or `(num_targets, hidden_size)` with a layout; in evaluation mode only.
+            The predictor's output, or `(num_targets, hidden_size)` with a layout, unless targets are pooled; in
+            evaluation mode only.
         target_latents (`torch.FloatTensor`, same shape): What it should have been; in evaluation mode only.
     """
 
@@ -260,10 +262,18 @@ class PredRecForPreTraining(PreTrainedModel):
         """Returns the weights of the JEPA and of the MLM loss, and what is added to them; each of shape `()`."""
         # A zero that is no constant: were a weight known to be 1, a compiler would make the loss and its detached term
         # one tensor, without a gradient.
-        weighting, zero = self.config.loss_weighting, 0 * self.training_progress
+        zero = 0 * self.training_progress
         if self.active_objective != "hybrid":
             jepa = zero + float(self.active_objective == "jepa")
             return jepa, 1 - jepa, zero
+        weights = self._hybrid_weights(zero)
+        if not self.config.jepa_start:
+            return weights
+        started = self.training_progress >= self.config.jepa_start
+        return tuple(torch.where(started, weight, before) for weight, before in zip(weights, (0, 1, 0), strict=True))
+
+    def _hybrid_weights(self, zero: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weighting = self.config.loss_weighting
         if weighting == "uncertainty":
             precisions = torch.exp(-self.loss_log_variances)
             return precisions[0], precisions[1], self.loss_log_variances.sum()
@@ -279,12 +289,15 @@ class PredRecForPreTraining(PreTrainedModel):
         return jepa, 1 - jepa, zero
 
     def count_tokens(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns how many labelled tokens and target tokens a training batch has, each of shape `()`."""
+        """Returns how many labelled tokens and targets a training batch has, each of shape `()`."""
         labels = batch["labels"]
         if self.config.mlm_view == "context":
             labels = self._context_labels(labels, batch["context_indices"], batch["context_mask"])
-        targets = batch["target_mask"].sum() if "target_mask" in batch else labels.new_zeros(())
+        targets = self._count_targets(batch["target_mask"]) if "target_mask" in batch else labels.new_zeros(())
         return labels.ne(-100).sum(), targets
+
+    def _count_targets(self, target_mask: Tensor) -> Tensor:
+        return target_mask.any(-1).sum() if self.config.pool_targets else target_mask.sum()
 
     def target_states(self, input_ids: Tensor, attention_mask: Tensor | None, layout: Layout | None = None) -> Tensor:
         """Encodes the unmasked text into normalised targets, float32.
@@ -292,7 +305,7 @@ class PredRecForPreTraining(PreTrainedModel):
         Their shape is `(batch_size, sequence_length, hidden_size)` or, with a layout of padded texts,
         `(num_tokens, hidden_size)`.
 
-        No gradient reaches them, except in SIGReg, whose online encoder makes them.
+        No gradient reaches them, except where the online encoder makes them.
         """
         encoder = self.encoder if self.target_encoder is None else self.target_encoder
         num_layers = 0 if self.config.target_layers == "output" else self.config.target_layers
@@ -335,16 +348,28 @@ class PredRecForPreTraining(PreTrainedModel):
         self.num_centered += usable
         self.target_center.lerp_(mean, torch.clamp(1 / self.num_centered, min=1 - self.config.center_decay, max=1))
 
-    def jepa_loss(self, predicted: Tensor, target: Tensor, mask: Tensor, token_ids: Tensor) -> Tensor:
+    def pool(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns latents in float32, and which count, as the JEPA loss compares them: means of blocks, if pooled."""
+        latents = latents.float()
+        if not self.config.pool_targets:
+            return latents, mask
+        weights = mask[..., None].float()
+        return (latents * weights).sum(-2) / weights.sum(-2).clamp(min=1), mask.any(-1)
+
+    def jepa_loss(self, predicted: Tensor, target: Tensor, mask: Tensor, target_ids: Tensor) -> Tensor:
         """Applies the chosen JEPA loss in float32; in training, one that compares rows does so over all processes.
 
         Args:
-            predicted, target (`torch.FloatTensor` of shape `(..., hidden_size)`): Latents.
-            mask, token_ids (`(...)`, bool and long): Which count; which token of the batch each is for.
+            predicted, target (`torch.FloatTensor` of shape `(..., hidden_size)`):
+                Latents; `(..., block_length, hidden_size)` if they are to be pooled.
+            mask, target_ids (`(...)`, bool and long): Which count; what each is for, from [`target_ids`].
         """
+        (predicted, _), (target, counted) = self.pool(predicted, mask), self.pool(target, mask)
+        if self.config.pool_targets:
+            target_ids = target_ids[..., 0]
         loss, options = JEPA_LOSSES[self.config.jepa_loss], {}
         if self.config.jepa_loss == "infonce":
-            options = {"token_ids": token_ids.flatten(), "temperature": self.config.jepa_temperature}
+            options = {"token_ids": target_ids.flatten(), "temperature": self.config.jepa_temperature}
         elif self.config.jepa_loss == "sigreg":
             directions = torch.randn(target.shape[-1], SIGREG_DIRECTIONS, device=target.device)
             options = {"directions": directions, "regularizer_weight": self.config.jepa_regularizer_weight}
@@ -353,7 +378,7 @@ class PredRecForPreTraining(PreTrainedModel):
             options["over_processes"] = self.training
         # The statistics of some losses are differences of large numbers: float32 even under autocast.
         with torch.autocast(predicted.device.type, enabled=False):
-            return loss(predicted.float().flatten(0, -2), target.float().flatten(0, -2), mask.flatten(), **options)
+            return loss(predicted.flatten(0, -2), target.flatten(0, -2), counted.flatten(), **options)
 
     @staticmethod
     def token_ids(indices: Tensor, num_rows: int, length: int) -> Tensor:
@@ -366,6 +391,11 @@ class PredRecForPreTraining(PreTrainedModel):
         """
         rows = torch.arange(len(indices), device=indices.device) % num_rows * length
         return indices + rows.view(-1, *[1] * (indices.ndim - 1))
+
+    def target_ids(self, indices: Tensor, num_rows: int, length: int) -> Tensor:
+        """Numbers what targets are for, as [`token_ids`]: tokens of the batch, or texts if targets are pooled."""
+        tokens = self.token_ids(indices, num_rows, length)
+        return tokens // length if self.config.pool_targets else tokens
 
     def _mask(self, attention_mask: Tensor | None) -> Tensor | dict[str, Tensor] | None:
         """Prepares a padding mask for a full pass; relative-position and unlisted architectures want it as it is."""
@@ -456,7 +486,7 @@ class PredRecForPreTraining(PreTrainedModel):
                 Tokens of the whole optimizer update over all processes, when this batch is a part of it: the losses of
                 the parts then add up, and average over processes, to the loss of the whole.
             example_ids (`(batch_size,)`, *optional*): Numbers of the examples; carried for error reports only.
-            skip_jepa (`bool`): Leave the JEPA branch out of this update, as `jepa_dropout` asks for.
+            skip_jepa (`bool`): Leave the JEPA branch out of this update, for `jepa_dropout` or `jepa_start`.
 
         Returns:
             [`PredRecForPreTrainingOutput`].
@@ -486,17 +516,21 @@ class PredRecForPreTraining(PreTrainedModel):
                 context_states, context_indices, context_mask, target_indices, target_mask, laid_out
             )
             token_ids, counted = self.token_ids(target_indices, *input_ids.shape), target_mask
-            if laid_out is not None:
-                token_ids = token_ids.flatten()[laid_out.targets]
+            target_ids = self.target_ids(target_indices, *input_ids.shape)
+            if laid_out is not None and self.config.pool_targets:
+                blank = predicted.new_zeros(target_mask.numel(), predicted.shape[-1])
+                predicted = blank.index_copy(0, laid_out.targets, predicted).view(*target_mask.shape, -1)
+            elif laid_out is not None:
+                token_ids, target_ids = token_ids.flatten()[laid_out.targets], target_ids.flatten()[laid_out.targets]
                 counted = torch.ones_like(token_ids, dtype=torch.bool)
             places = token_ids if layout is None else layout.in_text(token_ids)
             target = self.target_states(original_input_ids, attention_mask, layout).flatten(0, -2)[places]
             if self.training and self.target_center is not None:
                 self._update_center(target, counted)
             target = self.center(target)
-            jepa_loss = self.jepa_loss(predicted, target, counted, token_ids)
+            jepa_loss = self.jepa_loss(predicted, target, counted, target_ids)
             output.jepa_loss = jepa_loss.detach()
-            output.num_targets = target_mask.sum()
+            output.num_targets = self._count_targets(target_mask)
             share = _share(output.num_targets, targets_in_update)
             # A loss that is left out now and then counts the more when it is not.
             kept = 1 - self.config.jepa_dropout if self.training else 1

@@ -54,8 +54,9 @@ def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str,
         `rank_share` of the largest possible rank, `text_spread` and `token_spread` of token states; and, if there is
         a predictor, `target_spread` and `target_token_spread`, `matched_cosine`, `mismatched_cosine` (prediction
         against the target of another text), `trivial_loss_mean`, `trivial_loss_position`, `trivial_loss_text` (the
-        JEPA loss of predicting the mean target, the target at another position of the same text, the target of
-        another text at the same position) and `jepa_margin`, by which the JEPA loss beats the best of them.
+        JEPA loss of predicting the mean target, the target at another position of the same text, or its next block if
+        targets are pooled, the target of another text at the same position) and `jepa_margin`, by which the JEPA loss
+        beats the best of them.
     """
     texts = batch.get("original_input_ids")
     texts = _unmasked(batch) if texts is None else texts
@@ -91,21 +92,22 @@ def _measure_prediction(
     at_same_position = model.gather_latents(other_texts, indices)
     # A text that is shorter than this one has nothing at the position.
     both_real = chosen & real.roll(1, dims=0).gather(1, indices.flatten(1)).view(indices.shape)
-    token_ids = model.token_ids(indices, *batch["input_ids"].shape)
-    shift = max(1, indices.shape[-1] // 2)
-    both_chosen = chosen & chosen.roll(shift, dims=-1)
+    target_ids = model.target_ids(indices, *batch["input_ids"].shape)
+    shift, along = (1, 1) if model.config.pool_targets else (max(1, indices.shape[-1] // 2), 2)
+    both_chosen = chosen & chosen.roll(shift, dims=along)
     mean_target = target[chosen].mean(0).expand_as(target)
 
     def jepa_loss(guess: Tensor, where: Tensor) -> Tensor:
         torch.manual_seed(0)  # The same random directions for all; the caller keeps training's own state.
-        return model.jepa_loss(guess, target, where, token_ids)
+        return model.jepa_loss(guess, target, where, target_ids)
 
     def cosine(left: Tensor, where: Tensor) -> Tensor:
-        return F.cosine_similarity(left, target, dim=-1)[where].mean()
+        (left, _), (right, counted) = model.pool(left, where), model.pool(target, where)
+        return F.cosine_similarity(left, right, dim=-1)[counted].mean()
 
     trivial = {
         "trivial_loss_mean": jepa_loss(mean_target, chosen),
-        "trivial_loss_position": jepa_loss(target.roll(shift, dims=-2), both_chosen),
+        "trivial_loss_position": jepa_loss(target.roll(shift, dims=along), both_chosen),
         "trivial_loss_text": jepa_loss(at_same_position, both_real),
     }
     return {

@@ -68,9 +68,14 @@ class PredRecTrainer(ObjectiveTrainer):
         return callbacks
 
     def skips_jepa(self) -> bool:
-        """Draws, from seed and update alone, whether this update does without the JEPA branch, on every process."""
-        share = self.model.config.jepa_dropout if self.model.active_objective == "hybrid" else 0
-        return share > 0 and np.random.default_rng((self.args.seed, self.state.global_step)).random() < share
+        """Says, from seed and update alone, whether this update does without the JEPA branch, on every process."""
+        config, step = self.model.config, self.state.global_step
+        if self.model.active_objective != "hybrid":
+            return False
+        if step < config.jepa_start * self.state.max_steps:
+            return True
+        share = config.jepa_dropout
+        return share > 0 and np.random.default_rng((self.args.seed, step)).random() < share
 
     def schedule_values(self) -> dict[str, float]:
         """Returns lambda and the EMA decay as they are now; what the objective lacks is left out."""

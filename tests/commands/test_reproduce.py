@@ -6,8 +6,10 @@ import re
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import threading
+import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -413,7 +415,7 @@ def test_training_gets_the_signal_that_ends_this_process(tmp_path, monkeypatch):
 
     def stop() -> None:
         while not (tmp_path / "begun").exists():
-            pass
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
@@ -421,6 +423,18 @@ def test_training_gets_the_signal_that_ends_this_process(tmp_path, monkeypatch):
     assert pretrain_in_process([], tmp_path / "log") == 143
     assert (tmp_path / "log").read_text() == "saved\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_signal_while_training_begins_is_not_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", script(tmp_path / "python", "sleep 30"))
+
+    class Signalled(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Signalled)
+    assert pretrain_in_process([], tmp_path / "log") == 128 + signal.SIGTERM
 
 
 def test_training_that_was_killed_counts_as_stopped(tmp_path, monkeypatch):

@@ -124,6 +124,9 @@ def test_pretraining_config_resolves_a_dict_by_its_model_type():
         ({"jepa_dropout": 1.0}, r"`jepa_dropout` is 1.0; it must lie in \[0, 1\)"),
         ({"jepa_dropout": -0.1}, r"`jepa_dropout` is -0.1; it must lie in \[0, 1\)"),
         ({"jepa_dropout": 0.5, "objective": "mlm"}, r"`jepa_dropout` needs `objective=hybrid`"),
+        ({"target_network": "online"}, "`target_network=online` needs a loss that holds vectors apart"),
+        ({"jepa_start": 1.0}, r"`jepa_start` is 1.0; it must lie in \[0, 1\)"),
+        ({"jepa_start": 0.5, "objective": "jepa"}, r"`jepa_start` needs `objective=hybrid`"),
         ({"jepa_temperature": 0.0}, "`jepa_temperature` is 0.0; it must be positive"),
         ({"jepa_regularizer_weight": 0.0}, "`jepa_regularizer_weight` is 0.0; it must be positive"),
         ({"target_layers": "all"}, "`target_layers` is 'all'; it must be 'output' or a number of blocks"),
@@ -162,7 +165,13 @@ def test_pretraining_config_takes_tying_and_special_tokens_from_the_encoder():
 
 @pytest.mark.parametrize(
     ("fields", "branch", "target"),
-    [({}, True, True), ({"objective": "mlm"}, False, False), ({"jepa_loss": "sigreg"}, True, False)],
+    [
+        ({}, True, True),
+        ({"objective": "mlm"}, False, False),
+        ({"jepa_loss": "sigreg"}, True, False),
+        ({"jepa_loss": "infonce", "target_network": "online"}, True, False),
+        ({"jepa_loss": "sigreg", "target_network": "online"}, True, False),
+    ],
 )
 def test_pretraining_config_says_which_parts_exist(fields, branch, target):
     config = pretraining_config(**fields)
@@ -220,6 +229,7 @@ def loss_after_an_update(batch, **fields) -> float:
         ({}, {"predictor_intermediate_size": 8}),
         ({}, {"predictor_attention": "cross"}),
         ({}, {"jepa_dropout": 0.5}),
+        ({}, {"jepa_start": 0.5}),
         ({}, {"predictor_position_embedding_type": "rotary"}),
         ({}, {"jepa_loss": "mse"}),
         ({"jepa_loss": "infonce"}, {"jepa_temperature": 0.5}),
@@ -230,6 +240,7 @@ def loss_after_an_update(batch, **fields) -> float:
         ({"loss_weighting": "schedule", "loss_lambda_end": 0.9}, {"loss_schedule": "cosine"}),
         ({}, {"target_layers": 2}),
         ({}, {"center_targets": True}),
+        ({}, {"pool_targets": True}),
         ({"center_targets": True}, {"center_decay": 0.1}),
         ({}, {"mlm_view": "context"}),
         ({}, {"active_objective": "mlm"}),

@@ -171,6 +171,38 @@ def test_infonce_treats_overlapping_targets_as_one_token(batch):
     torch.testing.assert_close(output.jepa_loss, expected, **CLOSE)
 
 
+def blocks_of(batch, latents):
+    """Returns the means of the target blocks that have a target, and the rows they are of."""
+    found = [
+        (latents[row, block][chosen].mean(0), row)
+        for row, blocks in enumerate(batch["target_mask"])
+        for block, chosen in enumerate(blocks)
+        if chosen.any()
+    ]
+    means, rows = zip(*found, strict=True)
+    return torch.stack(means), torch.tensor(rows)
+
+
+@pytest.mark.parametrize("name", [name for name in JEPA_LOSSES if name != "sigreg"])
+def test_pooled_targets_are_means_of_blocks(batch, name):
+    output = drift(pretraining_model(jepa_loss=name, jepa_temperature=0.5, pool_targets=True))(**batch)
+    (predicted, rows), (target, _) = (
+        blocks_of(batch, latents) for latents in (output.predicted_latents, output.target_latents)
+    )
+    # Blocks of one text are about the same: they are not told apart.
+    options = {"token_ids": rows, "temperature": 0.5} if name == "infonce" else {}
+    expected = JEPA_LOSSES[name](predicted, target, torch.ones(len(rows), dtype=torch.bool), **options)
+    torch.testing.assert_close(output.jepa_loss, expected, **CLOSE)
+    assert output.num_targets == len(rows) < batch["target_mask"].sum()
+
+
+def test_pooled_targets_of_one_token_are_the_token():
+    batch = block_batch(((24, ((4, 1), (14, 1))), (24, ((2, 1), (9, 1)))))
+    pooled, plain = (drift(pretraining_model(pool_targets=flag)) for flag in (True, False))
+    plain.load_state_dict(pooled.state_dict())
+    torch.testing.assert_close(pooled(**batch).jepa_loss, plain(**batch).jepa_loss, **CLOSE)
+
+
 def test_sigreg_draws_its_directions_from_the_global_generator(batch):
     model = pretraining_model(jepa_loss="sigreg")
     losses = []
@@ -226,8 +258,9 @@ def test_context_view_is_the_full_view_in_evaluation(batch):
 
 @pytest.mark.parametrize("view", ["full", "context"])
 @pytest.mark.parametrize("objective", ["hybrid", "jepa"])
-def test_count_tokens_agrees_with_the_output(batch, view, objective):
-    model = pretraining_model(mlm_view=view, objective=objective).train()
+@pytest.mark.parametrize("pool", [False, True])
+def test_count_tokens_agrees_with_the_output(batch, view, objective, pool):
+    model = pretraining_model(mlm_view=view, objective=objective, pool_targets=pool).train()
     del batch["label_indices"]
     output = model(**batch)
     labels, targets = model.count_tokens(batch)
@@ -241,7 +274,11 @@ def test_count_tokens_without_target_blocks_counts_none(batch):
 
 
 @pytest.mark.parametrize("weighting", ["learned", "fixed", "uncertainty"])
-@pytest.mark.parametrize("fields", [{}, {"mlm_view": "context"}, {"objective": "jepa"}, {"objective": "mlm"}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"mlm_view": "context"}, {"objective": "jepa"}, {"objective": "mlm"}, {"pool_targets": True}],
+    ids=str,
+)
 def test_parts_of_an_update_add_up_to_the_whole(batch, fields, weighting):
     model = pretraining_model(loss_weighting=weighting, loss_lambda=0.3, **fields).train()
     del batch["label_indices"]
@@ -411,8 +448,9 @@ def test_target_encoder_gets_no_gradient(batch):
     assert all(p.grad is None for p in model.target_encoder.parameters())
 
 
-def test_sigreg_targets_carry_a_gradient_to_the_encoder(batch):
-    model = pretraining_model(jepa_loss="sigreg")
+@pytest.mark.parametrize("fields", [{"jepa_loss": "sigreg"}, {"jepa_loss": "infonce", "target_network": "online"}])
+def test_online_targets_carry_a_gradient_to_the_encoder(batch, fields):
+    model = pretraining_model(**fields)
     latents = model(**batch).target_latents
     assert model.target_encoder is None and latents.requires_grad
 
@@ -513,7 +551,9 @@ def test_update_refuses_bfloat16():
         pretraining_model().bfloat16().update_target_encoder(0.9)
 
 
-@pytest.mark.parametrize("fields", [{"objective": "mlm"}, {"jepa_loss": "sigreg"}])
+@pytest.mark.parametrize(
+    "fields", [{"objective": "mlm"}, {"jepa_loss": "sigreg"}, {"jepa_loss": "infonce", "target_network": "online"}]
+)
 def test_update_without_a_target_encoder_is_refused(fields):
     with pytest.raises(ValueError, match="has no target encoder"):
         pretraining_model(**fields).update_target_encoder(0.9)
@@ -527,7 +567,9 @@ OBJECTIVES = [
     {"objective": "hybrid", "loss_weighting": "uncertainty"},
     {"objective": "hybrid", "mlm_view": "context"},
     {"objective": "hybrid", "jepa_loss": "sigreg"},
+    {"objective": "hybrid", "jepa_loss": "barlow_twins", "target_network": "online", "center_targets": True},
     {"objective": "hybrid", "jepa_loss": "infonce", "target_layers": 2, "center_targets": True},
+    {"objective": "hybrid", "jepa_loss": "infonce", "pool_targets": True, "predictor_attention": "cross"},
     {"objective": "jepa"},
     {"objective": "jepa", "jepa_loss": "vicreg", "predictor_position_embedding_type": "rotary"},
     {"objective": "mlm"},
@@ -576,6 +618,7 @@ def test_activation_checkpointing_gives_the_same_gradients(batch):
         {},
         {"encoder": {"position_embedding_type": "rotary"}, "predictor_position_embedding_type": "rotary"},
         {"center_targets": True, "loss_weighting": "schedule", "jepa_loss": "infonce"},
+        {"pool_targets": True, "jepa_loss": "infonce", "jepa_start": 0.5},
         {"objective": "mlm"},
     ],
     ids=str,
@@ -635,6 +678,7 @@ def test_one_batch_overfits(batch, jepa_loss):
         ("predrec", {"encoder": {"tie_word_embeddings": True}}),
         ("predrec", {"loss_weighting": "uncertainty"}),
         ("predrec", {"jepa_loss": "sigreg"}),
+        ("predrec", {"jepa_loss": "infonce", "target_network": "online"}),
         ("predrec", {"objective": "mlm"}),
         ("bert", {}),
         ("modernbert", {}),

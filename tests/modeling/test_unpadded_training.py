@@ -143,10 +143,11 @@ def test_step_of_many_forms_with_a_layout_equals_the_padded_step(padded, view, t
 
 
 @pytest.mark.parametrize("num_mask_sets", [1, 2])
+@pytest.mark.parametrize("pool", [False, True], ids=["tokens", "blocks"])
 @pytest.mark.parametrize("jepa_loss", JEPA_LOSSES)
-def test_step_of_every_jepa_loss_with_a_layout_equals_the_padded_step(jepa_loss, num_mask_sets):
+def test_step_of_every_jepa_loss_with_a_layout_equals_the_padded_step(jepa_loss, pool, num_mask_sets):
     """InfoNCE and SIGReg see all rows as long as they are few, so padding among them changes nothing."""
-    models = pair(jepa_loss=jepa_loss, jepa_temperature=0.5)
+    models = pair(jepa_loss=jepa_loss, jepa_temperature=0.5, pool_targets=pool, center_targets=pool)
     assert_same_step(*models, batch_for(models[0], num_mask_sets=num_mask_sets))
 
 

@@ -77,7 +77,9 @@ def test_text_spread_of_one_text_is_zero():
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"objective": "jepa"}, {"jepa_loss": "sigreg"}, {"center_targets": True}], ids=str
+    "fields",
+    [{}, {"objective": "jepa"}, {"jepa_loss": "sigreg"}, {"center_targets": True}, {"pool_targets": True}],
+    ids=str,
 )
 def test_measure_returns_every_documented_number(batch, fields):
     measures = measure(pretraining_model(**fields), batch)
@@ -139,6 +141,25 @@ def test_trivial_losses_equal_naive_twins(batch):
             other = states[row - 1, indices[row, block, i]]
             losses["text"].append(1 - torch.cosine_similarity(other, here, dim=0))
     expected = {f"trivial_loss_{name}": torch.stack(values).mean().item() for name, values in losses.items()}
+    torch.testing.assert_close({name: measures[name] for name in expected}, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_trivial_losses_of_pooled_targets_equal_naive_twins():
+    batch = block_batch(((24, ((4, 4), (14, 4))), (24, ((2, 4), (9, 4))), (24, ((3, 4), (17, 4)))))
+    model = drift(pretraining_model(pool_targets=True))
+    output, measures = model(**batch), measure(model, batch)
+    states = model.target_states(batch["original_input_ids"], None)
+    blocks, indices = output.target_latents.mean(2), batch["target_indices"]
+    mean = blocks.flatten(0, 1).mean(0).expand_as(blocks)
+    other = torch.stack([states[row - 1][indices[row]].mean(1) for row in range(3)])
+    guesses = {"mean": mean, "position": blocks.flip(1), "text": other}
+    expected = {
+        f"trivial_loss_{name}": (1 - torch.cosine_similarity(guess, blocks, dim=-1)).mean().item()
+        for name, guess in guesses.items()
+    }
+    cosines = torch.cosine_similarity(output.predicted_latents.mean(2), blocks, dim=-1)
+    expected["matched_cosine"] = cosines.mean().item()
+    expected["jepa_margin"] = min(expected[f"trivial_loss_{name}"] for name in guesses) - output.jepa_loss.item()
     torch.testing.assert_close({name: measures[name] for name in expected}, expected, rtol=1e-4, atol=1e-5)
 
 

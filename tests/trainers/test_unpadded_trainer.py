@@ -278,3 +278,32 @@ def test_jepa_dropout_leaves_a_switched_run_alone(tmp_path):
     trainer = training.trainer(tmp_path, jepa_dropout=0.9, max_steps=4)
     trainer.model.switch_objective("jepa")
     assert not any(trainer.skips_jepa() for trainer.state.global_step in range(50))
+
+
+def test_jepa_start_leaves_the_jepa_loss_out_until_then(tmp_path):
+    trainer = trained(tmp_path, jepa_start=0.5, max_steps=10, loss_weighting="fixed", loss_lambda=0.3)
+    assert draws(trainer, 10) == [True] * 5 + [False] * 5
+    mlm, jepa = logged(trainer, "mlm_loss"), logged(trainer, "jepa_loss")
+    assert list(mlm) == list(range(1, 11)) and list(jepa) == list(range(6, 11))
+    expected = {step: 0.7 * mlm[step] + 0.3 * jepa[step] if step in jepa else mlm[step] for step in mlm}
+    assert logged(trainer, "loss") == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("weighting", ["learned", "uncertainty"])
+def test_jepa_start_leaves_learned_weights_alone_until_then(tmp_path, weighting):
+    def weights_of(trainer):
+        model = trainer.model
+        return (model.loss_logit if weighting == "learned" else model.loss_log_variances).detach().clone()
+
+    options = {"loss_weighting": weighting, "max_steps": 4, "weight_decay": 0.0}
+    before = weights_of(training.trainer(tmp_path / "new", **options))
+    for start, moves in ((0.999, False), (0.5, True)):
+        after = weights_of(trained(tmp_path / str(start), jepa_start=start, **options))
+        assert torch.equal(before, after) is not moves
+
+
+def test_jepa_start_goes_with_jepa_dropout(tmp_path):
+    trainer = training.trainer(tmp_path, jepa_start=0.1, jepa_dropout=0.5, max_steps=1000)
+    trainer.state.max_steps = 1000
+    drawn = draws(trainer)
+    assert all(drawn[:100]) and drawn[100:] == draws(training.trainer(tmp_path, jepa_dropout=0.5))[100:]
