@@ -146,7 +146,8 @@ class DataArguments:
                 raise ValueError(f"`{name}` is {scale}; it must be two numbers with 0 < LO <= HI <= 1.")
         # The last resort of the sampler: the largest context and the smallest targets, none of them overlapping. Rows
         # that are not packed may be shorter: the rule is strictest at 128 tokens.
-        share = self.context_scale[1] - self.num_target_blocks * self.target_scale[0]
+        hidden = self.num_target_blocks * self.target_scale[0] if self.context_excludes_targets else 0
+        share = self.context_scale[1] - hidden
         packed = self.packing and not self.isolate_documents
         lengths = {self.max_seq_length} if packed else {self.max_seq_length, min(128, self.max_seq_length)}
         for length in lengths:

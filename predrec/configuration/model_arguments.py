@@ -97,7 +97,7 @@ class ModelArguments:
     )
     jepa_loss: JepaLoss = field(default="cosine", metadata={"help": "Distance of predicted and target latents."})
     jepa_temperature: float = field(default=0.1, metadata={"help": "Temperature of infonce."})
-    jepa_regularizer_weight: float = field(default=1.0, metadata={"help": "Weight of sigreg's statistic."})
+    jepa_regularizer_weight: float = field(default=1.0, metadata={"help": "Weight of what sigreg and vicreg ask."})
     loss_weighting: LossWeighting = field(default="learned", metadata={"help": "How lambda is set."})
     loss_schedule: LossSchedule = field(default="linear", metadata={"help": "Shape of a schedule of lambda."})
     loss_lambda: float = field(default=0.5, metadata={"help": "Weight of the JEPA loss, or its start value."})

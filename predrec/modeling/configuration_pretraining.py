@@ -43,8 +43,8 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             `"sigreg"` trains without a target network, whatever `target_network` says.
         jepa_temperature (`float`, defaults to 0.1): Temperature of `"infonce"`.
         jepa_regularizer_weight (`float`, defaults to 1.0):
-            Weight of the statistic of `"sigreg"` beside its squared error. The statistic is 0 to about 1, whatever the
-            number of rows; LeJEPA multiplies it by that number.
+            Weight, beside the squared error, of what `"sigreg"` and `"vicreg"` ask of the vectors. The statistic of
+            `"sigreg"` is 0 to about 1, whatever the number of rows; LeJEPA multiplies it by that number.
         loss_weighting (`str`, defaults to `"learned"`):
             How lambda in `lambda * jepa_loss + (1 - lambda) * mlm_loss` is chosen: `"learned"` (the paper: the
             sigmoid of a trained scalar), `"fixed"`, `"schedule"` (from `loss_lambda` to `loss_lambda_end` over
@@ -54,7 +54,8 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         loss_lambda_end (`float`, defaults to 0.5): Lambda at the end of a schedule.
         target_network (`"ema"` or `"online"`, defaults to `"ema"`):
             What makes the targets: a running average of the encoder (the paper), or the encoder itself, with a
-            gradient (CPC, Barlow Twins, VICReg), which only losses that hold vectors apart withstand.
+            gradient (CPC, Barlow Twins, VICReg), which only losses that hold vectors apart withstand. `"vicreg"`
+            then asks the targets to be spread, too.
         target_layers (`"output"` or `int`, defaults to `"output"`):
             The final output of the target encoder, normalised (the paper), or the mean of its top blocks, each
             normalised (data2vec).

@@ -128,9 +128,11 @@ def vicreg_loss(
     mask: Tensor,
     std_weight: float = 1.0,
     cov_weight: float = 0.04,
+    regularizer_weight: float = 1.0,
+    regularize_targets: bool = False,
     over_processes: bool = False,
 ) -> Tensor:
-    """Invariance + variance hinge + covariance, the last two on the predictions, where the gradient is.
+    """Invariance + variance hinge + covariance, the last two on the sides that the gradient reaches.
 
     The weights are those of the paper (25, 25, 1) divided by 25, so that the invariance term is a mean squared error.
 
@@ -139,15 +141,20 @@ def vicreg_loss(
         mask (`torch.BoolTensor` of shape `(num_targets,)`): `False` at padding.
         std_weight (`float`, defaults to 1.0): Weight of the hinge on each feature's standard deviation, at 1.
         cov_weight (`float`, defaults to 0.04): Weight of the squared covariances of different features.
+        regularizer_weight (`float`, defaults to 1.0): Multiplies both.
+        regularize_targets (`bool`): Ask both of the targets, too, as the paper does: for targets with a gradient.
         over_processes (`bool`): See the module.
 
     Reference:
         Bardes et al., 2022, https://arxiv.org/abs/2105.04906
     """
-    variance, _, covariance = _moments(predicted, predicted, mask, over_processes)
-    hinge = F.relu(1 - variance.sqrt()).mean()
-    off_diagonal = covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()
-    return mse_loss(predicted, target, mask) + std_weight * hinge + cov_weight * off_diagonal / predicted.shape[-1]
+    loss, width = mse_loss(predicted, target, mask), predicted.shape[-1]
+    for side in (predicted, target) if regularize_targets else (predicted,):
+        variance, _, covariance = _moments(side, side, mask, over_processes)
+        hinge = F.relu(1 - variance.sqrt()).mean()
+        off_diagonal = (covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()) / width
+        loss = loss + regularizer_weight * (std_weight * hinge + cov_weight * off_diagonal)
+    return loss
 
 
 def barlow_twins_loss(

@@ -373,6 +373,11 @@ class PredRecForPreTraining(PreTrainedModel):
         elif self.config.jepa_loss == "sigreg":
             directions = torch.randn(target.shape[-1], SIGREG_DIRECTIONS, device=target.device)
             options = {"directions": directions, "regularizer_weight": self.config.jepa_regularizer_weight}
+        elif self.config.jepa_loss == "vicreg":
+            options = {
+                "regularizer_weight": self.config.jepa_regularizer_weight,
+                "regularize_targets": self.config.target_network == "online",
+            }
         if self.config.jepa_loss in BATCH_LOSSES:
             # In evaluation, processes may have different numbers of batches: they must not wait for one another.
             options["over_processes"] = self.training

@@ -66,6 +66,13 @@ def test_data_arguments_refuse_impossible_values(arguments, message):
         DataArguments(**arguments)
 
 
+def test_targets_that_the_context_may_see_take_no_room_from_it():
+    scales = {"context_scale": [0.5, 0.7], "target_scale": [0.9, 1.0], "num_target_blocks": 1}
+    assert DataArguments(context_excludes_targets=False, **scales).target_scale == [0.9, 1.0]
+    with pytest.raises(ValueError, match="can leave 0 of 512 tokens visible"):
+        DataArguments(**scales)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

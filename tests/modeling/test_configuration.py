@@ -234,6 +234,8 @@ def loss_after_an_update(batch, **fields) -> float:
         ({}, {"jepa_loss": "mse"}),
         ({"jepa_loss": "infonce"}, {"jepa_temperature": 0.5}),
         ({"jepa_loss": "sigreg"}, {"jepa_regularizer_weight": 5.0}),
+        ({"jepa_loss": "vicreg"}, {"jepa_regularizer_weight": 5.0}),
+        ({"jepa_loss": "vicreg"}, {"target_network": "online"}),
         ({}, {"loss_weighting": "uncertainty"}),
         ({}, {"loss_lambda": 0.2}),
         ({"loss_weighting": "schedule"}, {"loss_lambda_end": 0.9}),

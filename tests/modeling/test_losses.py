@@ -170,6 +170,14 @@ def test_vicreg_loss_applies_the_variance_hinge(rows):
     torch.testing.assert_close(vicreg_loss(narrow, target, mask).item(), expected, **EXACT)
 
 
+def test_vicreg_loss_regularises_both_sides_when_asked(rows):
+    predicted, target, mask = rows
+    left, right = kept(predicted, mask), kept(0.1 * target, mask)
+    own = naive_vicreg(left, left) + naive_vicreg(right, right)
+    found = vicreg_loss(predicted, 0.1 * target, mask, regularizer_weight=0.3, regularize_targets=True)
+    torch.testing.assert_close(found.item(), naive_mse(left, right) + 0.3 * own, **EXACT)
+
+
 def test_barlow_twins_loss_ignores_shift_and_scale(rows):
     predicted, target, mask = rows
     moved = barlow_twins_loss(predicted, 3 * target - 7, mask)

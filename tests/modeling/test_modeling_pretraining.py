@@ -448,7 +448,14 @@ def test_target_encoder_gets_no_gradient(batch):
     assert all(p.grad is None for p in model.target_encoder.parameters())
 
 
-@pytest.mark.parametrize("fields", [{"jepa_loss": "sigreg"}, {"jepa_loss": "infonce", "target_network": "online"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"jepa_loss": "sigreg"},
+        {"jepa_loss": "infonce", "target_network": "online"},
+        {"jepa_loss": "vicreg", "target_network": "online"},
+    ],
+)
 def test_online_targets_carry_a_gradient_to_the_encoder(batch, fields):
     model = pretraining_model(**fields)
     latents = model(**batch).target_latents
