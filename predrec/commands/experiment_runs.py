@@ -156,7 +156,8 @@ def train(shop: Workshop, run: Run, folder: Path) -> dict[str, Any]:
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     steps, per_step = state["global_step"], shop.tokens_per_step[run.arm]
     found = curves(state["log_history"])
-    training, at_median = training_seconds(found.get("tokens_per_second", []), steps, per_step)
+    change = float(arm.arguments.get("jepa_start", 0)) * steps
+    training, at_median = training_seconds(found.get("tokens_per_second", []), steps, per_step, change)
     evaluating = evaluation_seconds(state["log_history"])
     trained = {
         "definition": shop.definitions[run.arm],

@@ -27,7 +27,9 @@ def last(found: dict[str, list[list[float]]]) -> dict[str, float]:
     return {name: points[-1][1] for name, points in found.items() if name.startswith("eval_")}
 
 
-def training_seconds(points: Sequence[Sequence[float]], steps: int, tokens_per_step: float) -> tuple[float, float]:
+def training_seconds(
+    points: Sequence[Sequence[float]], steps: int, tokens_per_step: float, change: float = 0
+) -> tuple[float, float]:
     """Returns how long the updates took, and how long they would have taken at the median speed.
 
     Evaluation and saving do not count. The second number forgives what else the machine did for a while.
@@ -35,6 +37,7 @@ def training_seconds(points: Sequence[Sequence[float]], steps: int, tokens_per_s
     Args:
         points (`list`): `[step, tokens per second]` of every log line, over the updates since the one before.
         steps (`int`), tokens_per_step (`float`): Of the run.
+        change (`float`): Update from which updates cost more or less than before: each part has a median of its own.
     """
     if not points:
         return 0.0, 0.0
@@ -42,9 +45,11 @@ def training_seconds(points: Sequence[Sequence[float]], steps: int, tokens_per_s
     for step, rate in points:
         seconds += (step - before) * tokens_per_step / max(rate, 1e-9)
         before = step
-    typical = median(rate for _, rate in points)
-    seconds += (steps - before) * tokens_per_step / typical
-    return seconds, steps * tokens_per_step / typical
+    whole = [rate for _, rate in points]
+    early, late = ([rate for step, rate in points if (step <= change) == first] or whole for first in (True, False))
+    parts = ((change, median(early)), (steps - change, median(late)))
+    seconds += (steps - before) * tokens_per_step / parts[1][1]
+    return seconds, sum(updates * tokens_per_step / speed for updates, speed in parts)
 
 
 def evaluation_seconds(history: Sequence[dict[str, Any]]) -> float:

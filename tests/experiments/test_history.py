@@ -39,6 +39,18 @@ def test_median_speed_forgives_a_slow_moment():
     assert typical == pytest.approx(30 * 8 / 100)
 
 
+def test_parts_of_a_run_that_cost_differently_have_medians_of_their_own():
+    points = [[10, 100.0], [20, 1.0], [30, 100.0], [40, 50.0], [50, 50.0], [60, 2.0]]
+    seconds, typical = training_seconds(points[:5], 60, 8, change=35)
+    assert typical == pytest.approx(35 * 8 / 100 + 25 * 8 / 50)
+    assert seconds == pytest.approx(20 * 8 / 100 + 10 * 8 / 1 + 30 * 8 / 50)
+    assert training_seconds(points, 60, 8, change=35)[1] == typical
+
+
+def test_run_that_ends_before_its_first_line_of_a_part_has_the_speed_of_the_other():
+    assert training_seconds([[10, 100.0]], 20, 8, change=15)[1] == pytest.approx(20 * 8 / 100)
+
+
 def test_run_without_a_log_took_no_known_time():
     assert training_seconds([], 10, 8) == (0.0, 0.0)
 
