@@ -179,9 +179,16 @@ def _ways(results: Results, kind: str) -> list[tuple[str | None, str | None]]:
     return list(dict.fromkeys((record.pooling, record.head) for record in own))
 
 
+def _several(results: Results, names: Sequence[str]) -> list[bool]:
+    """Returns of each model whether it has more than one checkpoint."""
+    return [sum(model["name"] == name for model in results.models) > 1 for name in names]
+
+
 def _unit(results: Results) -> str:
-    several = all(sum(m["name"] == name for m in results.models) > 1 for name in results.model_names)
-    return "checkpoints" if several else "seeds of the head"
+    several = _several(results, results.model_names)
+    if all(several):
+        return "checkpoints"
+    return "checkpoints, or over seeds of the head where there is one," if any(several) else "seeds of the head"
 
 
 FOR_CHOICES = (
@@ -314,7 +321,7 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
             ]
         way = " ".join(map(str, filter(None, how))) or "-"
         rows.append([task, way, f"{comparison.effect:+.3f}", *seeds[:3], items, mcnemar, seeds[3]])
-    unit = _unit(results)
+    unit = "checkpoints" if any(_several(results, (model, baseline))) else "seeds of the head"
     caution = (
         ""
         if unit == "checkpoints"

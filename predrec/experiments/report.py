@@ -157,15 +157,20 @@ def effect_blocks(
 
 def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
     """Shows how long each arm took, and whether arms that were to take the same time did."""
-    typical = {arm: np.mean([c["seconds_at_median_speed"] for c in contents]) for arm, contents in by_arm.items()}
+    typical = {
+        arm: {content["seed"]: content["seconds_at_median_speed"] for content in contents}
+        for arm, contents in by_arm.items()
+    }
     rows, notes = [], []
     for arm, contents in by_arm.items():
         training = [content["seconds"]["training"] for content in contents]
         total = np.mean([seconds_of(content) for content in contents])
         other = arms[arm].same_time_as
         match = "-"
-        if other in typical and typical[other] > 0:
-            ratio = typical[arm] / typical[other]
+        # Within a seed: the machine may have been another, or a slower one, when others were made.
+        pairs = [(typical[arm][seed], took) for seed, took in typical.get(other, {}).items() if seed in typical[arm]]
+        if pairs and all(took > 0 for _, took in pairs):
+            ratio = np.mean([took / of_other for took, of_other in pairs])
             match = f"{ratio:.3f} of {other}"
             if abs(ratio - 1) > SAME_TIME:
                 notes.append(
@@ -177,7 +182,7 @@ def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str,
                 f"{contents[0]['steps']:,}",
                 f"{contents[0]['tokens'] / 1e6:.2f} M",
                 _minutes(float(np.mean(training))),
-                _minutes(float(typical[arm])),
+                _minutes(float(np.mean(list(typical[arm].values())))),
                 match,
                 _minutes(float(total)),
                 ", ".join(dict.fromkeys(content["machine"] for content in contents)),
@@ -186,7 +191,8 @@ def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str,
     header = ["arm", "updates", "tokens", "training", "at median speed", "time matched", "with evaluation", "machine"]
     text = (
         "Means over seeds. Training is the updates alone; at median speed it is what they would have taken without "
-        f"what else the machine did. Times within {SAME_TIME:.0%} count as matched."
+        "what else the machine did. Times are matched within seeds, since machines differ over time; within "
+        f"{SAME_TIME:.0%} they count as the same."
     )
     return [Heading("Time"), Paragraph(" ".join([text, *notes])), Table(header, rows)]
 

@@ -309,6 +309,18 @@ def test_scores_say_what_they_are_means_over(make, unit):
     assert f"standard deviation over {unit} [" in to_markdown(build_report(make(**SCORES)))
 
 
+def test_text_says_so_where_some_models_have_one_checkpoint():
+    results = results_of(hybrid=3, mlm=3, other=1)
+    for model, score in (("hybrid", 0.7), ("mlm", 0.6)):
+        for replicate in range(3):
+            plant_seeds(results, model, [score + replicate**2 / 100] * 2, replicate=replicate, **SCORE)
+    plant_seeds(results, "other", [0.5, 0.6], **SCORE)
+    text = to_markdown(build_report(results))
+    assert "standard deviation over checkpoints, or over seeds of the head where there is one, [" in text
+    between_checkpoints, *others = re.findall(r"Paired differences over (checkpoints|seeds of the head)", text)
+    assert between_checkpoints == "checkpoints" and "heads of one checkpoint each" not in text, others
+
+
 def test_score_of_one_seed_is_the_number_alone():
     assert rows_of(build_report(seeds_results(hybrid=[0.7])), PROBES)[0]["sst2 (accuracy)"] == "0.700"
 

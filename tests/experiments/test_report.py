@@ -91,6 +91,18 @@ def test_time_match_is_measured(blocks, seconds, matched):
     assert ("did not take the same time" in text) == (not matched)
 
 
+def test_times_are_matched_within_seeds(blocks):
+    """The second seed of one arm was made on a machine five times as slow, and has no partner."""
+    runs = [content("hybrid", 1, seconds_at_median_speed=50.0), content("mlm-time", 1, seconds_at_median_speed=55.0)]
+    built = blocks(*runs, content("mlm-time", 2, seconds_at_median_speed=275.0))
+    assert {row["arm"]: row["time matched"] for row in rows_below(built, "Time")}["mlm-time"] == "1.100 of hybrid"
+
+
+def test_times_of_arms_without_a_seed_in_common_are_not_matched(blocks):
+    built = blocks(content("hybrid", 1), content("mlm-time", 2))
+    assert {row["arm"]: row["time matched"] for row in rows_below(built, "Time")}["mlm-time"] == "-"
+
+
 def test_times_are_in_minutes(blocks):
     (row,) = rows_below(blocks(content("hybrid", 1)), "Time")
     assert (row["training"], row["at median speed"], row["with evaluation"]) == ("1.5 min", "1.3 min", "2.0 min")
