@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LIMIT = "import faulthandler\nfaulthandler.dump_traceback_later(240, exit=True)\n"
+"""Ends a process that hangs before the test's own limit does, and says where each of its threads was."""
 
 
 def in_two_processes(code: str, folder: Path, *arguments: str, **environment: str) -> str:
@@ -20,7 +22,7 @@ def in_two_processes(code: str, folder: Path, *arguments: str, **environment: st
         environment (`str`): Variables to set.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "script.py").write_text(code, encoding="utf-8")
+    (folder / "script.py").write_text(LIMIT + code, encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     result = subprocess.run(
         [*launcher, str(folder / "script.py"), str(folder), *arguments],
@@ -29,7 +31,7 @@ def in_two_processes(code: str, folder: Path, *arguments: str, **environment: st
         capture_output=True,
         text=True,
     )
-    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.returncode == 0, result.stderr[-20000:]
     return result.stdout
 
 

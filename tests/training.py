@@ -59,6 +59,10 @@ def encoder_config(**overrides) -> PredRecConfig:
     return PredRecConfig(**{"vocab_size": len(tokenizer()), "position_embedding_type": "rotary", **sizes, **overrides})
 
 
+CROPS = {"jepa_view": "crops", "target_layers": 0, "whiten_targets": True, "center_decay": 0.99}
+"""Crops that predict the whitened mean of their word embeddings."""
+
+
 def model(objective: str = "hybrid", encoder=None, **overrides) -> PredRecForPreTraining:
     config = PredRecPreTrainingConfig(
         encoder_config=encoder or encoder_config(),
@@ -102,11 +106,13 @@ def trainer(
 
     set_seed(arguments.seed)
     options = {k: v for k, v in overrides.items() if k not in known and k not in ("callbacks", "recipe")}
-    view = options.get("mlm_view", "full")
+    masks = {"label_view": options.get("mlm_view", "full")}
+    if options.get("jepa_view") == "crops":
+        masks |= {"crop_length": (3, 7), "num_mask_sets": 3}
     return PredRecTrainer(
         model=model(objective, **options),
         args=arguments,
-        data_collator=collator(objective, label_view=view),
+        data_collator=collator(objective, **masks),
         train_dataset=train_rows(kind),
         eval_dataset=rows(100, 120, packing),
         processing_class=tokenizer(),

@@ -108,7 +108,7 @@ def states(sizes: Sizes, strategy: str, processes: int) -> dict[str, float]:
 
 def activations(config: PredRecPreTrainingConfig, length: int) -> float:
     """Returns the bytes that one row of so many tokens keeps for the backward pass."""
-    encoder, predictor = config.encoder_config, config.predictor_config() if config.has_jepa_branch else None
+    encoder, predictor = config.encoder_config, config.predictor_config() if config.has_predictor else None
     passes = (config.objective != "jepa") * (config.mlm_view == "full") + config.has_jepa_branch * CONTEXT_SHARE
     kept = passes * length * encoder.num_hidden_layers * encoder.hidden_size * _per_feature(encoder)
     if predictor is not None:

@@ -32,6 +32,13 @@ ARMS: dict[str, dict[str, Any]] = {
         "predictor_attention": "cross",
         "mlm_view": "context",
     },
+    "crops": {
+        "jepa_view": "crops",
+        "target_layers": 0,
+        "whiten_targets": True,
+        "num_mask_sets": 16,
+        "crop_length": (8, 20),
+    },
     "float32_target": {"float32_target": True},
     "bert": {"objective": "mlm"},
     "plain_mlm": {"objective": "mlm"},
@@ -39,6 +46,9 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 """Arms. `bert` is `BertForMaskedLM` through the stock `Trainer`; `plain` is [`plain_loss`]; numbers below 1 for the
 predictor are shares of the encoder's."""
+
+NOT_OF_THE_MODEL = ("num_mask_sets", "crop_length", "float32_target")
+"""Fields of an arm that are the collator's, or this package's own."""
 
 BASELINES = ("bert", "plain", "plain_mlm")
 QUICK = ("mlm", "hybrid", "cheapest", "bert", "plain")
@@ -95,5 +105,5 @@ class Setting:
 
     def pretraining_config(self) -> PredRecPreTrainingConfig:
         """Returns the pre-training model's configuration; what is not the model's is left out."""
-        options = {k: v for k, v in self.options().items() if k not in ("num_mask_sets", "float32_target")}
+        options = {k: v for k, v in self.options().items() if k not in NOT_OF_THE_MODEL}
         return PredRecPreTrainingConfig(encoder_config=self.encoder_config(), **options)

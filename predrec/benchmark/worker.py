@@ -176,6 +176,7 @@ def build_collator(setting: Setting, tokenizer: BertTokenizer, unpad: bool) -> D
         tokenizer,
         num_target_blocks=2 if config.has_jepa_branch else 0,
         num_mask_sets=options.get("num_mask_sets", 1),
+        crop_length=options.get("crop_length"),
         label_view=config.mlm_view,
         unpad=unpad,
         max_seq_length=setting.length,

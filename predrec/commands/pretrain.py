@@ -74,6 +74,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+OF_VIEWS = {
+    "blocks": (
+        *("predictor_hidden_size", "predictor_num_hidden_layers", "predictor_num_attention_heads"),
+        *("predictor_intermediate_size", "predictor_attention", "predictor_position_embedding_type"),
+        *("context_scale", "target_scale", "num_target_blocks", "min_context_tokens", "context_excludes_targets"),
+    ),
+    "crops": ("crop_length",),
+}
+"""Arguments that mean nothing with another `jepa_view` than this."""
+
+
 def check_together(data: DataArguments, model: ModelArguments, training: PredRecTrainingArguments) -> None:
     """Refuses, before anything is loaded, combinations that no single group of arguments can see."""
     if not (data.tokenizer_name or data.train_tokenizer or model.init_from):
@@ -94,6 +105,12 @@ def check_together(data: DataArguments, model: ModelArguments, training: PredRec
         raise UserError("`dataloader_num_workers` must be 0 or 1 with `streaming`, whose order is fixed.")
     if training.collapse_action == "switch" and model.objective != "hybrid":
         raise UserError("`collapse_action=switch` needs `objective=hybrid`: there is no other loss to go on with.")
+    if model.objective != "mlm":
+        given, defaults = vars(data) | vars(model), vars(DataArguments()) | vars(ModelArguments())
+        for view, names in OF_VIEWS.items():
+            for name in names:
+                if view != model.jepa_view and given[name] != defaults[name]:
+                    raise UserError(f"`{name}` is for `jepa_view={view}`, not {model.jepa_view}: drop one of them.")
     if model.objective == "jepa":
         # Its masked-LM head is untrained and its own loss is not comparable over time: the last step is the result.
         if training.save_strategy == SaveStrategy.BEST:
@@ -319,6 +336,7 @@ def build_collator(
             num_mask_sets=data.num_mask_sets,
             min_context_tokens=data.min_context_tokens,
             context_excludes_targets=data.context_excludes_targets,
+            crop_length=tuple(data.crop_length) if model.jepa_view == "crops" else None,
             padding_is_text=data.padding_is_text,
             label_view=model.mlm_view,
             max_seq_length=data.max_seq_length,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..data_collators.block_masks import MIN_JEPA_LENGTH, smallest_context
+from ..data_collators.collator import is_crop_length
 from ..data_collators.tokenizers import MAX_VOCABULARY
 
 LARGEST = {
@@ -78,7 +79,13 @@ class DataArguments:
         metadata={"help": "Attend to padding, and predict it, as in the published code; needs `packing` false."},
     )
     num_target_blocks: int = field(default=2, metadata={"help": "Target blocks per context."})
-    num_mask_sets: int = field(default=1, metadata={"help": "Contexts per row, which share one target pass."})
+    num_mask_sets: int = field(
+        default=1,
+        metadata={"help": "Contexts per row, or crops, which share one target pass."},
+    )
+    crop_length: list[int] = field(
+        default_factory=lambda: [8, 20], metadata={"help": "LO HI: tokens of a crop, with jepa_view crops."}
+    )
     min_context_tokens: int = field(default=32, metadata={"help": "Tokens that stay visible in rows of 128 or more."})
 
     def __post_init__(self):
@@ -144,6 +151,8 @@ class DataArguments:
             scale = getattr(self, name)
             if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
                 raise ValueError(f"`{name}` is {scale}; it must be two numbers with 0 < LO <= HI <= 1.")
+        if not is_crop_length(self.crop_length):
+            raise ValueError(f"`crop_length` is {self.crop_length}; it must be two numbers with 1 <= LO <= HI.")
         # The last resort of the sampler: the largest context and the smallest targets, none of them overlapping. Rows
         # that are not packed may be shorter: the rule is strictest at 128 tokens.
         hidden = self.num_target_blocks * self.target_scale[0] if self.context_excludes_targets else 0

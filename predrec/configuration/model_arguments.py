@@ -10,7 +10,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from ..errors import UserError, reason_of
 from ..modeling.configuration_pretraining import (
+    ContextText,
     JepaLoss,
+    JepaView,
     LossSchedule,
     LossWeighting,
     MlmView,
@@ -95,6 +97,13 @@ class ModelArguments:
     predictor_position_embedding_type: Literal["sinusoidal", "rotary"] = field(
         default="sinusoidal", metadata={"help": "Positions of the predictor."}
     )
+    jepa_view: JepaView = field(
+        default="blocks",
+        metadata={"help": "Predict hidden blocks from the rest of a text, or crops from themselves, by their means."},
+    )
+    context_text: ContextText = field(
+        default="masked", metadata={"help": "Whether contexts have the masks of the masked-LM loss."}
+    )
     jepa_loss: JepaLoss = field(default="cosine", metadata={"help": "Distance of predicted and target latents."})
     jepa_temperature: float = field(default=0.1, metadata={"help": "Temperature of infonce."})
     jepa_regularizer_weight: float = field(default=1.0, metadata={"help": "Weight of what sigreg and vicreg ask."})
@@ -106,10 +115,16 @@ class ModelArguments:
         default="ema", metadata={"help": "Targets by a running average of the encoder, or by itself, with a gradient."}
     )
     target_layers: str = field(
-        default="output", metadata={"help": "'output', or the number of top blocks whose mean is the target."}
+        default="output", metadata={"help": "'output', the number of top blocks to average, or 0 for word embeddings."}
     )
     center_targets: bool = field(default=False, metadata={"help": "Subtract a running mean from the targets."})
-    center_decay: float = field(default=0.9, metadata={"help": "Decay of that running mean."})
+    whiten_targets: bool = field(
+        default=False, metadata={"help": "Give the targets the same variance in every direction."}
+    )
+    whiten_epsilon: float = field(
+        default=0.01, metadata={"help": "Share of the mean variance that is added in every direction first."}
+    )
+    center_decay: float = field(default=0.9, metadata={"help": "Decay of running mean and covariance."})
     pool_targets: bool = field(
         default=False, metadata={"help": "Predict the mean of each target block, not its tokens."}
     )

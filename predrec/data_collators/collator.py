@@ -9,10 +9,17 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling.layout import Layout
-from .block_masks import draw_block_masks, num_draws
+from .block_masks import BlockMasks, draw_block_masks, num_draws
+from .crops import NUM_DRAWS, draw_crops
 from .features import check_vocabulary, checked_features
 from .masked_tokens import MaskingUnit, choose_tokens, corrupt_tokens, special_token_table, word_start_table
 from .randomness import example_generator
+
+
+def is_crop_length(value: Sequence[int]) -> bool:
+    """Returns whether the value is a range of lengths."""
+    return len(value) == 2 and all(isinstance(part, int) for part in value) and 1 <= value[0] <= value[1]
+
 
 RULES = (
     ("a share, above 0 and at most 1", ("mlm_probability",), lambda value: 0 < value <= 1),
@@ -22,6 +29,7 @@ RULES = (
         ("context_scale", "target_scale"),
         lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
     ),
+    ("two numbers of tokens LO and HI with 1 <= LO <= HI", ("crop_length",), is_crop_length),
     ("not negative", ("seed", "num_target_blocks", "fixed_epoch"), lambda value: value >= 0),
     (
         "at least 1",
@@ -60,6 +68,9 @@ class DataCollatorForPreTraining:
             shorter rows it is at most a quarter of the row.
         context_excludes_targets (`bool`, defaults to `True`):
             Whether targets are hidden from the context; `False` is an error of the published code, to measure it.
+        crop_length (`tuple` of two ints, *optional*): For models with `jepa_view="crops"`: contexts are crops of so
+            many tokens, at least and at most, in the special tokens of the row's ends, and each is its one target
+            block. Of what is said above of contexts and targets, only `num_mask_sets` matters then.
         padding_is_text (`bool`, defaults to `False`):
             Fill rows up to `max_seq_length` with padding that is attended to, seen and predicted like text, but never
             reconstructed: another such error.
@@ -100,6 +111,7 @@ class DataCollatorForPreTraining:
     num_mask_sets: int = 1
     min_context_tokens: int = 32
     context_excludes_targets: bool = True
+    crop_length: tuple[int, int] | None = None
     padding_is_text: bool = False
     label_view: str = "full"
     pad_to_multiple_of: int = 64
@@ -196,7 +208,7 @@ class DataCollatorForPreTraining:
         self, features: list[dict[str, Any]], lengths: np.ndarray, sequence_length: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws every random number of the batch; how many an example takes depends on its own length only."""
-        for_blocks = self.num_mask_sets * num_draws(self.num_target_blocks) if self.num_target_blocks else 0
+        for_blocks = self.num_mask_sets * self._draws_of_context() if self.num_target_blocks else 0
         blocks = np.empty((len(features), for_blocks))
         tokens = np.zeros((len(features), 4, sequence_length), dtype=np.float32)
         for row, (feature, length) in enumerate(zip(features, lengths, strict=True)):
@@ -207,12 +219,14 @@ class DataCollatorForPreTraining:
             blocks[row] = generator.random(for_blocks)
         return blocks, tokens
 
-    def _blocks(self, lengths: np.ndarray, special: np.ndarray, uniforms: np.ndarray) -> dict[str, np.ndarray]:
-        """Turns block masks into padded index arrays of few different shapes."""
-        lengths, special = np.tile(lengths, self.num_mask_sets), np.tile(special, (self.num_mask_sets, 1))
-        uniforms = uniforms.reshape(-1, self.num_mask_sets, num_draws(self.num_target_blocks))
-        uniforms = uniforms.swapaxes(0, 1).reshape(len(lengths), -1)
-        masks = draw_block_masks(
+    def _draws_of_context(self) -> int:
+        """Returns how many uniform numbers a context and its targets take."""
+        return num_draws(self.num_target_blocks) if self.crop_length is None else NUM_DRAWS
+
+    def _masks(self, lengths: np.ndarray, special: np.ndarray, uniforms: np.ndarray) -> BlockMasks:
+        if self.crop_length is not None:
+            return draw_crops(lengths, special, uniforms, self.crop_length)
+        return draw_block_masks(
             lengths,
             special,
             uniforms,
@@ -221,13 +235,22 @@ class DataCollatorForPreTraining:
             self.min_context_tokens,
             self.context_excludes_targets,
         )
+
+    def _blocks(self, lengths: np.ndarray, special: np.ndarray, uniforms: np.ndarray) -> dict[str, np.ndarray]:
+        """Turns block masks into padded index arrays of few different shapes."""
+        lengths, special = np.tile(lengths, self.num_mask_sets), np.tile(special, (self.num_mask_sets, 1))
+        uniforms = uniforms.reshape(-1, self.num_mask_sets, self._draws_of_context())
+        uniforms = uniforms.swapaxes(0, 1).reshape(len(lengths), -1)
+        masks = self._masks(lengths, special, uniforms)
         sequence_length = special.shape[1]
         counts = masks.context.sum(1)
-        width = min(sequence_length, _round_up(int(counts.max()), max(8, sequence_length // 8)))
+        # Crops differ by a few tokens; blocks by shares of the row.
+        parts = (sequence_length // 8, sequence_length // 16) if self.crop_length is None else (8, 8)
+        width = min(sequence_length, _round_up(int(counts.max()), max(8, parts[0])))
         # A stable sort puts visible positions first, in order. What follows them is padding, marked by the mask.
         indices = np.argsort(~masks.context, axis=1, kind="stable")[:, :width]
 
-        block_width = min(sequence_length, _round_up(max(1, int(masks.lengths.max())), max(8, sequence_length // 16)))
+        block_width = min(sequence_length, _round_up(max(1, int(masks.lengths.max())), max(8, parts[1])))
         offsets = np.arange(block_width)
         targets = masks.starts[..., None] + offsets
         inside = np.broadcast_to(offsets < masks.lengths[:, None, None], targets.shape)

@@ -14,6 +14,8 @@ LossWeighting = Literal["learned", "fixed", "schedule", "uncertainty"]
 LossSchedule = Literal["linear", "cosine"]
 TargetNetwork = Literal["ema", "online"]
 PredictorAttention = Literal["joint", "cross"]
+JepaView = Literal["blocks", "crops"]
+ContextText = Literal["masked", "original"]
 MlmView = Literal["full", "context"]
 COLLAPSING = ("cosine", "smooth_l1", "mse")
 """Losses that nothing keeps from making all targets alike, but that no gradient reaches these."""
@@ -38,6 +40,12 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             targets attend to the context and to nothing else, which costs a fraction.
         predictor_position_embedding_type (`"sinusoidal"` or `"rotary"`, defaults to `"sinusoidal"`):
             How the predictor learns where context and targets are.
+        jepa_view (`"blocks"` or `"crops"`, defaults to `"blocks"`):
+            What is predicted from what: blocks that are hidden from the rest of the text (the paper), or the mean of
+            the targets of a short piece of it from the mean of the states of that piece, read as a text of its own.
+            Crops have no predictor, and their targets are pooled.
+        context_text (`"masked"` or `"original"`, defaults to `"masked"`):
+            Whether contexts have the masks of the masked-LM loss (the paper), or show every token they hold.
         jepa_loss (`str`, defaults to `"cosine"`):
             `"cosine"` (the paper), `"smooth_l1"`, `"mse"`, `"vicreg"`, `"barlow_twins"`, `"infonce"` or `"sigreg"`.
             `"sigreg"` trains without a target network, whatever `target_network` says.
@@ -58,12 +66,18 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             then asks the targets to be spread, too.
         target_layers (`"output"` or `int`, defaults to `"output"`):
             The final output of the target encoder, normalised (the paper), or the mean of its top blocks, each
-            normalised (data2vec).
+            normalised (data2vec). 0 stands for the target encoder's word embeddings as they are: what words there are,
+            without what an encoder makes of them.
         center_targets (`bool`, defaults to `False`):
             Subtract a running mean from the targets, so that what all positions share need not be predicted.
+        whiten_targets (`bool`, defaults to `False`):
+            Centre the targets, and give them the same variance in every direction, by a running covariance: else a
+            loss goes by the few directions in which all texts differ most, such as those of frequent words.
+        whiten_epsilon (`float`, defaults to 0.01):
+            What is added to the variance of every direction, as a share of the mean: how far small ones are raised.
         center_decay (`float`, defaults to 0.9):
-            Decay of that running mean. The targets drift while the encoder learns: a slow mean lags behind them and
-            leaves in what it should take out.
+            Decay of running mean and covariance. The targets drift while the encoder learns: a slow mean lags behind
+            them and leaves in what it should take out. A covariance has many more numbers, and wants 0.99.
         pool_targets (`bool`, defaults to `False`):
             Compare the means of each target block's latents in place of the latents of its tokens: what the block is
             about, not what stands where. Blocks of one text are never each other's negatives in `"infonce"`.
@@ -98,6 +112,8 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     predictor_intermediate_size: int | None = None
     predictor_attention: PredictorAttention = "joint"
     predictor_position_embedding_type: Literal["sinusoidal", "rotary"] = "sinusoidal"
+    jepa_view: JepaView = "blocks"
+    context_text: ContextText = "masked"
     jepa_loss: JepaLoss = "cosine"
     jepa_temperature: float = 0.1
     jepa_regularizer_weight: float = 1.0
@@ -108,6 +124,8 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     target_network: TargetNetwork = "ema"
     target_layers: str | int = "output"
     center_targets: bool = False
+    whiten_targets: bool = False
+    whiten_epsilon: float = 0.01
     center_decay: float = 0.9
     pool_targets: bool = False
     mlm_view: MlmView = "full"
@@ -128,6 +146,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         self.tie_word_embeddings = bool(encoder.tie_word_embeddings)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             setattr(self, name, getattr(encoder, name, None))
+        self.pool_targets |= self.jepa_view == "crops"
         self._check()
 
     def _check(self):
@@ -156,6 +175,8 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             raise ValueError(f"`jepa_temperature` is {self.jepa_temperature}; it must be positive.")
         if self.jepa_regularizer_weight <= 0:
             raise ValueError(f"`jepa_regularizer_weight` is {self.jepa_regularizer_weight}; it must be positive.")
+        if self.whiten_epsilon <= 0:
+            raise ValueError(f"`whiten_epsilon` is {self.whiten_epsilon}; it must be positive.")
         if self.has_jepa_branch and not self.has_target_encoder and self.jepa_loss in COLLAPSING:
             raise ValueError(
                 f"`target_network=online` needs a loss that holds vectors apart: with jepa_loss={self.jepa_loss}, "
@@ -169,17 +190,24 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
                     f"`target_layers` is {self.target_layers!r}; it must be 'output' or a number of blocks."
                 ) from None
             depth = getattr(self.encoder_config, "num_hidden_layers", None)
-            if self.target_layers < 1 or (depth is not None and self.target_layers > depth):
-                raise ValueError(f"`target_layers` is {self.target_layers}; it must lie in [1, {depth}].")
+            if self.target_layers < 0 or (depth is not None and self.target_layers > depth):
+                raise ValueError(f"`target_layers` is {self.target_layers}; it must lie in [0, {depth}].")
         if self.objective == "mlm" and self.mlm_view == "context":
             raise ValueError("`mlm_view=context` needs a context pass, which `objective=mlm` does not make.")
-        if self.objective != "mlm":
+        if self.context_text == "original" and self.mlm_view == "context":
+            raise ValueError("`mlm_view=context` reconstructs what `context_text=original` would show: drop either.")
+        if self.has_predictor:
             self.predictor_config()
 
     @property
     def has_jepa_branch(self) -> bool:
-        """Whether the model holds a predictor."""
+        """Whether latents are predicted."""
         return self.objective != "mlm"
+
+    @property
+    def has_predictor(self) -> bool:
+        """Whether the model holds a predictor; crops do without."""
+        return self.has_jepa_branch and self.jepa_view == "blocks"
 
     @property
     def has_target_encoder(self) -> bool:

@@ -81,9 +81,12 @@ def training_flops(config: PredRecPreTrainingConfig, batch: dict[str, Tensor]) -
     if config.has_jepa_branch:
         contexts, blocks = batch["context_mask"].sum(1).numpy(), batch["target_mask"].sum(2).numpy()
         parts["context"] = FORWARD_AND_BACKWARD * encoder_flops(encoder, contexts)
-        parts["predictor"] = FORWARD_AND_BACKWARD * predictor_flops(config, contexts, blocks)
+        if config.has_predictor:
+            parts["predictor"] = FORWARD_AND_BACKWARD * predictor_flops(config, contexts, blocks)
         # No gradient goes through the target encoder; SIGReg has none, and trains the online encoder on the targets.
-        parts["target"] = (1 if config.has_target_encoder else FORWARD_AND_BACKWARD) * encoder_flops(encoder, texts)
+        if config.target_layers != 0:
+            passes = 1 if config.has_target_encoder else FORWARD_AND_BACKWARD
+            parts["target"] = passes * encoder_flops(encoder, texts)
         if config.mlm_view == "context":
             labels = batch["labels"].repeat(len(contexts) // rows[0], 1).gather(1, batch["context_indices"])
             num_labels = int((labels.ne(-100) & batch["context_mask"]).sum())

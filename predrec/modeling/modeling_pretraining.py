@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from .attention import UNPADDED
 from .configuration_pretraining import PredRecPreTrainingConfig
+from .crops import encode_crops, mean_of_crops
 from .encoders import (
     ENCODERS,
     attention_masks,
@@ -23,10 +24,11 @@ from .encoders import (
     takes_segments,
     token_logits,
 )
-from .gathering import own_part, process_count, total
+from .gathering import own_part, process_count
 from .layout import Layout
 from .losses import BATCH_LOSSES, JEPA_LOSSES, masked_lm_loss
 from .predictor import PredRecPredictor
+from .whitening import update_moments, whiten
 
 SIGREG_DIRECTIONS = 256
 
@@ -45,7 +47,7 @@ class PredRecForPreTrainingOutput(ModelOutput):
         mlm_correct (`torch.LongTensor` of shape `()`):
             Labelled tokens whose highest logit is right; in evaluation mode only.
         predicted_latents (`torch.FloatTensor` of shape `(batch_size, num_blocks, block_length, hidden_size)`):
-            The predictor's output, or `(num_targets, hidden_size)` with a layout, unless targets are pooled; in
+            The prediction, or `(num_targets, hidden_size)` with a layout, unless targets are pooled; in
             evaluation mode only.
         target_latents (`torch.FloatTensor`, same shape): What it should have been; in evaluation mode only.
     """
@@ -66,10 +68,14 @@ class PredRecForPreTraining(PreTrainedModel):
 
     `masked_lm` is any `*ForMaskedLM`: its base model is the encoder that is shared by both losses, and
     `masked_lm.save_pretrained` is how the trained encoder leaves. `target_encoder` is a frozen copy that follows it
-    by [`update_target_encoder`]; `predictor` guesses its output at the target blocks.
+    by [`update_target_encoder`]; `predictor` guesses its output at the target blocks. With `jepa_view="crops"` there
+    is no predictor: the mean of a crop's states is the guess.
 
     Args:
         config ([`PredRecPreTrainingConfig`]): Encoder, predictor and objective.
+
+    Raises:
+        ValueError: If the encoder cannot be trained as the configuration asks.
     """
 
     config: PredRecPreTrainingConfig
@@ -80,6 +86,7 @@ class PredRecForPreTraining(PreTrainedModel):
     _keep_in_fp32_modules_strict = {
         "target_encoder",
         "target_center",
+        "target_covariance",
         "num_centered",
         "loss_logit",
         "loss_log_variances",
@@ -98,9 +105,15 @@ class PredRecForPreTraining(PreTrainedModel):
         if config.has_jepa_branch:
             check_encoder(config.encoder_config, config._attn_implementation, config.mlm_view)
         self.masked_lm = AutoModelForMaskedLM.from_config(config.encoder_config)
+        width = self.get_input_embeddings().weight.shape[1]
+        if config.has_jepa_branch and config.target_layers == 0 and width != config.encoder_config.hidden_size:
+            raise ValueError(
+                f"`target_layers=0` makes targets of word embeddings, but those of {config.encoder_config.model_type} "
+                f"have {width} features and its states {config.encoder_config.hidden_size}."
+            )
         self.target_encoder = copy.deepcopy(self.encoder) if config.has_target_encoder else None
         self.predictor = None
-        if config.has_jepa_branch:
+        if config.has_predictor:
             self.predictor = PredRecPredictor(
                 config.predictor_config(), config.encoder_config.hidden_size, config.predictor_attention
             )
@@ -109,8 +122,11 @@ class PredRecForPreTraining(PreTrainedModel):
             self.loss_logit = nn.Parameter(torch.zeros(1))  # Not of shape (): FSDP shards no such parameter.
         if config.objective == "hybrid" and config.loss_weighting == "uncertainty":
             self.loss_log_variances = nn.Parameter(torch.zeros(2))
-        centered = config.center_targets and config.has_jepa_branch
-        self.register_buffer("target_center", torch.zeros(config.encoder_config.hidden_size) if centered else None)
+        whitened = config.whiten_targets and config.has_jepa_branch
+        centered = (config.center_targets and config.has_jepa_branch) or whitened
+        hidden_size = config.encoder_config.hidden_size
+        self.register_buffer("target_center", torch.zeros(hidden_size) if centered else None)
+        self.register_buffer("target_covariance", torch.eye(hidden_size) if whitened else None)
         self.register_buffer("num_centered", torch.zeros(()) if centered else None)
         # Share of training that is over; the Trainer sets it, and a tensor does not make torch.compile retrace.
         self.register_buffer("training_progress", torch.zeros((), dtype=torch.float32), persistent=False)
@@ -135,6 +151,8 @@ class PredRecForPreTraining(PreTrainedModel):
         if self.target_center is not None:
             init.zeros_(self.target_center)
             init.zeros_(self.num_centered)
+        if self.target_covariance is not None:
+            init.copy_(self.target_covariance, torch.eye(len(self.target_covariance)))
         init.zeros_(self.training_progress)
 
     def get_correct_attn_implementation(self, requested_attention: str | None, *args, **kwargs) -> str:
@@ -300,7 +318,7 @@ class PredRecForPreTraining(PreTrainedModel):
         return target_mask.any(-1).sum() if self.config.pool_targets else target_mask.sum()
 
     def target_states(self, input_ids: Tensor, attention_mask: Tensor | None, layout: Layout | None = None) -> Tensor:
-        """Encodes the unmasked text into normalised targets, float32.
+        """Encodes the unmasked text into targets, float32: normalised states, or word embeddings as they are.
 
         Their shape is `(batch_size, sequence_length, hidden_size)` or, with a layout of padded texts,
         `(num_tokens, hidden_size)`.
@@ -310,6 +328,9 @@ class PredRecForPreTraining(PreTrainedModel):
         encoder = self.encoder if self.target_encoder is None else self.target_encoder
         num_layers = 0 if self.config.target_layers == "output" else self.config.target_layers
         with torch.set_grad_enabled(self.target_encoder is None and torch.is_grad_enabled()):
+            if self.config.target_layers == 0:
+                tokens = input_ids if layout is None or layout.text is None else input_ids.flatten()[layout.text]
+                return encoder.get_input_embeddings()(tokens).float()
             states = encode_text(encoder, input_ids, self._mask(attention_mask), layout, num_layers)
             normalised = [F.layer_norm(state.float(), state.shape[-1:]) for state in states]
             return torch.stack(normalised).mean(0) if len(normalised) > 1 else normalised[0]
@@ -322,31 +343,34 @@ class PredRecForPreTraining(PreTrainedModel):
             attention_mask (`torch.Tensor`, same shape, *optional*): 1 at real tokens.
 
         Returns:
-            States of the encoder and the targets, centred if that is asked for, both of shape
+            States of the encoder and the targets, centred or whitened if that is asked for, both of shape
             `(batch_size, sequence_length, hidden_size)`. Without a JEPA loss there are no targets: `None`.
         """
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0].float()
         if self.active_objective == "mlm":
             return states, None
-        return states, self.center(self.target_states(input_ids, attention_mask))
+        return states, self.normalize_targets(self.target_states(input_ids, attention_mask))
 
     def gather_latents(self, states: Tensor, indices: Tensor) -> Tensor:
         """Picks from `(batch_size, sequence_length, hidden_size)` at `(num_contexts, num_blocks, block_length)`."""
         return states.flatten(0, 1)[self.token_ids(indices, *states.shape[:2])]
 
-    def center(self, latents: Tensor) -> Tensor:
-        """Subtracts the running mean of the targets, when the configuration asks for that."""
-        return latents if self.target_center is None else latents - self.target_center
+    def normalize_targets(self, latents: Tensor) -> Tensor:
+        """Centres or whitens targets, `(..., hidden_size)`, by running moments, if the configuration asks for that."""
+        if self.target_center is None:
+            return latents
+        latents = latents - self.target_center
+        if self.target_covariance is None:
+            return latents
+        with torch.autocast(latents.device.type, enabled=False):
+            return whiten(latents, self.target_covariance, self.config.whiten_epsilon)
 
-    def _update_center(self, latents: Tensor, mask: Tensor):
-        weights = mask.flatten()[:, None].to(latents.dtype)
-        sums = total(torch.cat([(latents.detach().flatten(0, -2) * weights).sum(0), weights.sum(0)]))
-        # A batch without targets, or with targets that are no numbers, says nothing about their mean.
-        usable = sums.isfinite().all() & (sums[-1] > 0)
-        mean = torch.where(usable, sums[:-1] / sums[-1].clamp(min=1), self.target_center)
-        # A plain average at first, so that the zero it starts from is forgotten at once.
-        self.num_centered += usable
-        self.target_center.lerp_(mean, torch.clamp(1 / self.num_centered, min=1 - self.config.center_decay, max=1))
+    def _update_moments(self, latents: Tensor, mask: Tensor):
+        """Goes on with the running moments, those of what is compared: of means of blocks, if targets are pooled."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents, mask = self.pool(latents.detach(), mask)
+            moments = self.target_center, self.target_covariance, self.num_centered
+            update_moments(*moments, latents, mask, self.config.center_decay)
 
     def pool(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns latents in float32, and which count, as the JEPA loss compares them: means of blocks, if pooled."""
@@ -508,31 +532,38 @@ class PredRecForPreTraining(PreTrainedModel):
         output = PredRecForPreTrainingOutput(loss_lambda=(weight_jepa / (weight_jepa + weight_mlm)).detach())
         loss = share = input_ids.new_zeros((), dtype=torch.float32)
         reconstructs = self.active_objective != "jepa"
+        crops = self.config.jepa_view == "crops"
         view_is_context = self.training and self.config.mlm_view == "context"
         predicts = self.active_objective != "mlm" and not skip_jepa
         laid_out = layout if layout is not None and layout.context is not None else None
 
         if predicts or (reconstructs and view_is_context):
-            texts = input_ids.repeat(len(context_indices) // len(input_ids), 1)
-            context_states = encode_context(self.encoder, texts, context_indices, context_mask, laid_out)
+            texts = original_input_ids if self.config.context_text == "original" else input_ids
+            texts = texts.repeat(len(context_indices) // len(input_ids), 1)
+            encode = encode_crops if crops else encode_context
+            context_states = encode(self.encoder, texts, context_indices, context_mask, laid_out)
 
         if predicts:
-            predicted = self.predictor(
-                context_states, context_indices, context_mask, target_indices, target_mask, laid_out
-            )
+            if crops:
+                means = mean_of_crops(context_states, context_mask, laid_out)
+                predicted = means[:, None, None].expand(*target_mask.shape, -1)
+            else:
+                predicted = self.predictor(
+                    context_states, context_indices, context_mask, target_indices, target_mask, laid_out
+                )
             token_ids, counted = self.token_ids(target_indices, *input_ids.shape), target_mask
             target_ids = self.target_ids(target_indices, *input_ids.shape)
-            if laid_out is not None and self.config.pool_targets:
+            if laid_out is not None and self.config.pool_targets and not crops:
                 blank = predicted.new_zeros(target_mask.numel(), predicted.shape[-1])
                 predicted = blank.index_copy(0, laid_out.targets, predicted).view(*target_mask.shape, -1)
-            elif laid_out is not None:
+            elif laid_out is not None and not crops:
                 token_ids, target_ids = token_ids.flatten()[laid_out.targets], target_ids.flatten()[laid_out.targets]
                 counted = torch.ones_like(token_ids, dtype=torch.bool)
             places = token_ids if layout is None else layout.in_text(token_ids)
             target = self.target_states(original_input_ids, attention_mask, layout).flatten(0, -2)[places]
             if self.training and self.target_center is not None:
-                self._update_center(target, counted)
-            target = self.center(target)
+                self._update_moments(target, counted)
+            target = self.normalize_targets(target)
             jepa_loss = self.jepa_loss(predicted, target, counted, target_ids)
             output.jepa_loss = jepa_loss.detach()
             output.num_targets = self._count_targets(target_mask)

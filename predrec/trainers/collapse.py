@@ -54,9 +54,9 @@ def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str,
         `rank_share` of the largest possible rank, `text_spread` and `token_spread` of token states; and, if there is
         a predictor, `target_spread` and `target_token_spread`, `matched_cosine`, `mismatched_cosine` (prediction
         against the target of another text), `trivial_loss_mean`, `trivial_loss_position`, `trivial_loss_text` (the
-        JEPA loss of predicting the mean target, the target at another position of the same text, or its next block if
-        targets are pooled, the target of another text at the same position) and `jepa_margin`, by which the JEPA loss
-        beats the best of them.
+        JEPA loss of predicting the mean target, the target at another position of the same text, or another block of
+        it if targets are pooled, where there is one, the target of another text at the same position) and
+        `jepa_margin`, by which the JEPA loss beats the best of them.
     """
     texts = batch.get("original_input_ids")
     texts = _unmasked(batch) if texts is None else texts
@@ -91,9 +91,10 @@ def _measure_prediction(
     other_texts = targets.roll(1, dims=0)
     at_same_position = model.gather_latents(other_texts, indices)
     # A text that is shorter than this one has nothing at the position.
-    both_real = chosen & real.roll(1, dims=0).gather(1, indices.flatten(1)).view(indices.shape)
+    other_real = real.roll(1, dims=0).repeat(len(indices) // len(real), 1)
+    both_real = chosen & other_real.gather(1, indices.flatten(1)).view(indices.shape)
     target_ids = model.target_ids(indices, *batch["input_ids"].shape)
-    shift, along = (1, 1) if model.config.pool_targets else (max(1, indices.shape[-1] // 2), 2)
+    shift, along = _elsewhere(model, indices.shape, len(real))
     both_chosen = chosen & chosen.roll(shift, dims=along)
     mean_target = target[chosen].mean(0).expand_as(target)
 
@@ -107,9 +108,10 @@ def _measure_prediction(
 
     trivial = {
         "trivial_loss_mean": jepa_loss(mean_target, chosen),
-        "trivial_loss_position": jepa_loss(target.roll(shift, dims=along), both_chosen),
         "trivial_loss_text": jepa_loss(at_same_position, both_real),
     }
+    if shift:
+        trivial["trivial_loss_position"] = jepa_loss(target.roll(shift, dims=along), both_chosen)
     return {
         "target_spread": text_spread(other_texts, real.roll(1, dims=0)),
         "target_token_spread": token_spread(other_texts, real.roll(1, dims=0)),
@@ -118,6 +120,17 @@ def _measure_prediction(
         **trivial,
         "jepa_margin": torch.stack(list(trivial.values())).min() - jepa_loss(predicted, chosen),
     }
+
+
+def _elsewhere(model: PredRecForPreTraining, shape: torch.Size, num_rows: int) -> tuple[int, int]:
+    """Returns by how much, and along which dimension of the targets, another place in the same text is away.
+
+    That is the other half of a block or, if targets are pooled, the next block, or that of the text's next context.
+    There is none, and the number is 0, if a text has one pooled block.
+    """
+    if not model.config.pool_targets:
+        return max(1, shape[2] // 2), 2
+    return (1, 1) if shape[1] > 1 else (num_rows if shape[0] > num_rows else 0, 0)
 
 
 def collapse_reasons(measures: dict[str, float], min_rank: float, min_std: float) -> list[str]:

@@ -54,7 +54,9 @@ class PredRecTrainer(ObjectiveTrainer):
         # Compiled for a CPU, attention has no kernel for sequences laid end to end.
         unpad = model.takes_layout and not (args.torch_compile and args.device.type == "cpu")
         self.data_collator = replace(data_collator, unpad=unpad)
-        self.eval_collator = replace(self.data_collator, num_mask_sets=1, label_view="full", fixed_epoch=0)
+        # A text is evaluated on one context, but on all its crops: one says little.
+        sets = data_collator.num_mask_sets if data_collator.crop_length else 1
+        self.eval_collator = replace(self.data_collator, num_mask_sets=sets, label_view="full", fixed_epoch=0)
 
     def own_callbacks(self) -> list[TrainerCallback]:
         """Schedules, the average and the monitor, where they apply."""

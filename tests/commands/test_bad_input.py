@@ -51,6 +51,18 @@ def test_empty_corpus(refused, tmp_path, content):
     assert "`train_file`" in message and "empty" in message
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--jepa_view", "crops"], "`predictor_num_hidden_layers` is for `jepa_view=blocks`, not crops"),
+        (["--crop_length", "4", "6"], "`crop_length` is for `jepa_view=crops`, not blocks"),
+        (["--crop_length", "6", "4"], "`crop_length` is [6, 4]; it must be two numbers with 1 <= LO <= HI"),
+    ],
+)
+def test_argument_of_another_view(refused, text_file, words, message):
+    assert message in refused("--train_file", text_file, *words)
+
+
 def test_missing_file(refused, tmp_path):
     message = refused("--train_file", str(tmp_path / "nowhere.txt"))
     assert "`train_file`" in message and "does not exist" in message

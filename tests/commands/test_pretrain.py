@@ -23,14 +23,15 @@ from predrec.trainers.interrupt import SIGNALS
 from tests import training
 
 ROOT = Path(__file__).parents[2]
-TINY = [
+SMALL = [
     *["--hidden_size", "16", "--num_hidden_layers", "2", "--num_attention_heads", "2", "--intermediate_size", "32"],
-    *["--predictor_num_hidden_layers", "1", "--max_seq_length", "32", "--min_context_tokens", "4"],
-    *["--train_tokenizer", "--vocab_size", "120", "--num_threads", "1", "--disable_tqdm", "true"],
+    *["--max_seq_length", "32", "--train_tokenizer", "--vocab_size", "120"],
+    *["--num_threads", "1", "--disable_tqdm", "true"],
     *["--max_steps", "4", "--per_device_train_batch_size", "4", "--logging_steps", "2"],
     *["--eval_steps", "2", "--save_steps", "2", "--monitor_examples", "4", "--learning_rate", "1e-3"],
     *["--validation_share", "0.1"],
 ]
+TINY = [*SMALL, "--predictor_num_hidden_layers", "1", "--min_context_tokens", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,23 @@ def test_model_card_reports_the_run(finished):
         "```yaml",
     ):
         assert part in card
+
+
+def test_crops_train_and_the_card_tells_what_they_beat(tmp_path, text_file, capfd):
+    options = ["--jepa_view", "crops", "--crop_length", "3", "7", "--num_mask_sets", "2", "--target_layers", "0"]
+    options += ["--whiten_targets", "true", "--context_text", "original", "--center_decay", "0.99"]
+    options += ["--position_embedding_type", "rotary", "--learning_rate", "1e-2", "--max_steps", "60"]
+    output = tmp_path / "run"
+    assert main(["--train_file", text_file, "--output_dir", str(output), *SMALL, *options]) == 0
+    printed = capfd.readouterr().out
+    assert "predictor" not in printed.split("model: ")[1].splitlines()[0]
+    history = json.loads((output / "checkpoint-60/trainer_state.json").read_text())["log_history"]
+    losses = [entry["eval_jepa_loss"] for entry in history if "eval_jepa_loss" in entry]
+    assert losses[-1] < losses[0] - 0.05, losses
+    _, info = AutoModelForMaskedLM.from_pretrained(output, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert "jepa_view: crops" in card and "margin of the JEPA loss over the best trivial predictor" in card
 
 
 def test_recipe_of_the_run_reproduces_it(finished, tmp_path):

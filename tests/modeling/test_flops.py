@@ -28,6 +28,8 @@ def batch(tokenizer, lengths=(48, 40, 33, 48), **options):
         {"predictor_num_hidden_layers": 2, "predictor_attention": "cross"},
         {"mlm_view": "context"},
         {"jepa_loss": "sigreg"},
+        {"jepa_view": "crops"},
+        {"jepa_view": "crops", "target_layers": 0},
     ],
     ids=lambda fields: "-".join(map(str, fields.values())),
 )
@@ -39,6 +41,7 @@ def test_training_flops_equal_the_counter(tiny_tokenizer, model_type, fields):
         num_target_blocks=2 if model.config.has_jepa_branch else 0,
         label_view=model.config.mlm_view,
         num_mask_sets=2 if fields.get("mlm_view") == "context" else 1,
+        crop_length=(4, 9) if fields.get("jepa_view") == "crops" else None,
     )
     parts = training_flops(model.config, made)
     with FlopCounterMode(display=False) as counter:

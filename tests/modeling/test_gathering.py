@@ -19,6 +19,7 @@ CASES = {
     "sigreg, few rows": {"jepa_loss": "sigreg", "few": True},
     "centred": {"jepa_loss": "mse", "center_targets": True},
     "centred vicreg": {"jepa_loss": "vicreg", "center_targets": True, "objective": "jepa"},
+    "whitened": {"jepa_loss": "mse", "whiten_targets": True, "whiten_epsilon": 0.5},
     **{f"{name}, one without targets": {"jepa_loss": name, "lacks": "target_mask"} for name in BATCH_LOSSES},
     "cosine, one without targets": {"jepa_loss": "cosine", "lacks": "target_mask"},
     "one without labels": {"jepa_loss": "vicreg", "lacks": "labels"},

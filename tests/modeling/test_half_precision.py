@@ -8,13 +8,13 @@ from tests import training
 
 from .tiny import block_batch, drift, pretraining_model
 
-KEPT = ("target_encoder.", "target_center", "num_centered", "loss_logit", "training_progress")
+KEPT = ("target_encoder.", "target_center", "target_covariance", "num_centered", "loss_logit", "training_progress")
 
 
 @pytest.fixture(params=["predrec", "bert"])
 def half(request, tmp_path):
     """A model loaded in bfloat16."""
-    drift(pretraining_model(request.param, center_targets=True)).save_pretrained(tmp_path)
+    drift(pretraining_model(request.param, whiten_targets=True)).save_pretrained(tmp_path)
     return PredRecForPreTraining.from_pretrained(tmp_path, dtype=torch.bfloat16)
 
 

@@ -577,6 +577,7 @@ OBJECTIVES = [
     {"objective": "hybrid", "jepa_loss": "barlow_twins", "target_network": "online", "center_targets": True},
     {"objective": "hybrid", "jepa_loss": "infonce", "target_layers": 2, "center_targets": True},
     {"objective": "hybrid", "jepa_loss": "infonce", "pool_targets": True, "predictor_attention": "cross"},
+    {"objective": "hybrid", "jepa_view": "crops", "target_layers": 0, "whiten_targets": True},
     {"objective": "jepa"},
     {"objective": "jepa", "jepa_loss": "vicreg", "predictor_position_embedding_type": "rotary"},
     {"objective": "mlm"},
@@ -626,6 +627,7 @@ def test_activation_checkpointing_gives_the_same_gradients(batch):
         {"encoder": {"position_embedding_type": "rotary"}, "predictor_position_embedding_type": "rotary"},
         {"center_targets": True, "loss_weighting": "schedule", "jepa_loss": "infonce"},
         {"pool_targets": True, "jepa_loss": "infonce", "jepa_start": 0.5},
+        {"jepa_view": "crops", "target_layers": 0, "whiten_targets": True, "context_text": "original"},
         {"objective": "mlm"},
     ],
     ids=str,
@@ -642,6 +644,8 @@ def test_training_forward_compiles_without_a_graph_break(batch, full_batch, fiel
     if model.target_center is not None:
         model.num_centered.zero_()
         model.target_center.zero_()
+    if model.target_covariance is not None:
+        model.target_covariance.copy_(torch.eye(HIDDEN_SIZE))
     output = torch.compile(model, fullgraph=True, backend="eager")(**inputs)
     output.loss.backward()
     torch.testing.assert_close(output.loss, expected.loss, **CLOSE)

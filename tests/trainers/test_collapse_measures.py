@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
+from predrec.modeling import modeling_pretraining
 from predrec.trainers.collapse import collapse_reasons, measure, text_spread, token_spread
 from predrec.trainers.geometry import effective_rank, uniformity
 
+from ..modeling.test_crops import crop_batch
 from ..modeling.tiny import block_batch, drift, pretraining_model
 
 OF_ENCODER = {"uniformity", "effective_rank", "rank_share", "text_spread", "token_spread"}
@@ -161,6 +163,30 @@ def test_trivial_losses_of_pooled_targets_equal_naive_twins():
     expected["matched_cosine"] = cosines.mean().item()
     expected["jepa_margin"] = min(expected[f"trivial_loss_{name}"] for name in guesses) - output.jepa_loss.item()
     torch.testing.assert_close({name: measures[name] for name in expected}, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_position_of_one_pooled_block_is_that_of_the_next_context_of_its_text():
+    first, second = (((24, ((start, 4),)), (24, ((start + 2, 4),))) for start in (3, 12))
+    batches = [block_batch(rows) for rows in (first, second)]
+    names = [name for name in batches[0] if name.startswith(("context", "target"))]
+    both = batches[0] | {name: torch.cat([batch[name] for batch in batches]) for name in names}
+    model = drift(pretraining_model(pool_targets=True))
+    assert "trivial_loss_position" not in measure(model, batches[0])
+    measures, blocks = measure(model, both), model(**both).target_latents.mean(2)[:, 0]
+    expected = (1 - torch.cosine_similarity(blocks, blocks[[2, 3, 0, 1]], dim=-1)).mean().item()
+    torch.testing.assert_close(measures["trivial_loss_position"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_measure_of_crops_is_complete_and_an_oracle_has_a_margin(monkeypatch):
+    batch = crop_batch()
+    model = drift(pretraining_model(jepa_view="crops", whiten_targets=True, target_layers=0)).train()
+    model(**batch)
+    assert set(measure(model.eval(), batch)) == OF_ENCODER | OF_PREDICTION
+    means = model.pool(model(**batch).target_latents, batch["target_mask"])[0][:, 0]
+    monkeypatch.setattr(modeling_pretraining, "mean_of_crops", lambda *args: means)
+    measures = measure(model, batch)
+    torch.testing.assert_close(measures["matched_cosine"], 1.0, rtol=0, atol=1e-5)
+    assert measures["jepa_margin"] > 0.1
 
 
 def test_margin_is_the_best_trivial_loss_minus_the_jepa_loss(batch):

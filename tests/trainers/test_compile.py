@@ -30,7 +30,10 @@ def losses(folder, objective: str, packing: bool = True, **options) -> list[floa
 
 
 @pytest.mark.parametrize("packing", [True, False], ids=["packed", "padded"])
-@pytest.mark.parametrize(("objective", "options"), [("mlm", {}), ("hybrid", {}), ("hybrid", {"mlm_view": "context"})])
+@pytest.mark.parametrize(
+    ("objective", "options"),
+    [("mlm", {}), ("hybrid", {}), ("hybrid", {"mlm_view": "context"}), ("hybrid", training.CROPS)],
+)
 def test_compiled_run_has_no_graph_break_and_few_compilations(tmp_path, objective, options, packing):
     # More than an epoch of 100 documents, so that the last, smaller batch is among them.
     found = compiled_run(

@@ -17,6 +17,7 @@ CASES = {
     "vicreg": {"jepa_loss": "vicreg", "center_targets": True},
     "infonce": {"jepa_loss": "infonce", "packing": False, "gradient_accumulation_steps": 2},
     "barlow_twins": {"jepa_loss": "barlow_twins", "packing": False},
+    "crops": {**training.CROPS, "packing": False, "jepa_dropout": 0.5},
     "context": {"jepa_loss": "vicreg", "mlm_view": "context", "predictor_attention": "cross", "jepa_dropout": 0.5},
 }
 COMPARED = ("loss", "grad_norm", "mlm_loss", "jepa_loss", "eval_mlm_loss", "eval_jepa_loss", "eval_loss")

@@ -185,6 +185,7 @@ VARIANTS = (
     {"center_targets": True, "loss_weighting": "schedule", "loss_lambda_end": 0.1},
     {"loss_weighting": "uncertainty", "num_mask_sets": 2},
     {"bf16": True},
+    training.CROPS | {"context_text": "original", "jepa_dropout": 0.5},
     {"lr_scheduler_type": "constant", "max_steps": 20},
     {"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch"},
     {"save_strategy": "best"},

@@ -31,6 +31,7 @@ CASES = {
         {"jepa_loss": "infonce", "gradient_accumulation_steps": 2, "packing": False, "non_finite": "skip"},
         WRAP | {"state_dict_type": "SHARDED_STATE_DICT"},
     ),
+    "crops": (training.CROPS, WRAP),
     "mlm": ({"objective": "mlm", "bf16": True}, {"auto_wrap_policy": "NO_WRAP"}),
 }
 COMPARED = ("loss", "grad_norm", "mlm_loss", "jepa_loss", "loss_lambda", "skipped_steps")

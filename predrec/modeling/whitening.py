@@ -1,0 +1,56 @@
+"""Running mean and covariance of the targets, and targets without them: the same variance in every direction."""
+
+import torch
+from torch import Tensor
+
+from .gathering import total
+
+
+@torch.no_grad()
+def update_moments(
+    center: Tensor, covariance: Tensor | None, count: Tensor, latents: Tensor, mask: Tensor, decay: float
+) -> None:
+    """Moves running moments towards those of a batch, over all processes; in place, without waiting for the device.
+
+    They are plain averages at first, so that what they start from is forgotten at once. A batch without latents, or
+    with latents that are no numbers, says nothing, and changes nothing.
+
+    Args:
+        center (`torch.FloatTensor` of shape `(hidden_size,)`): Running mean.
+        covariance (`torch.FloatTensor` of shape `(hidden_size, hidden_size)`, *optional*):
+            Running mean product of deviations from the running mean.
+        count (`torch.FloatTensor` of shape `()`): Batches that the moments are of.
+        latents (`torch.FloatTensor` of shape `(..., hidden_size)`): Of this process.
+        mask (`torch.BoolTensor` of shape `(...)`): Which of them count.
+        decay (`float`): Weight of what was there before, once that is long enough.
+    """
+    latents, weights = latents.flatten(0, -2).float(), mask.flatten()[:, None].float()
+    sums = total(torch.cat([(latents * weights).sum(0), weights.sum(0)]))
+    usable = sums.isfinite().all() & (sums[-1] > 0)
+    number = sums[-1].clamp(min=1)
+    count += usable
+    weight = torch.clamp(1 / count, min=1 - decay, max=1)
+    center.lerp_(torch.where(usable, sums[:-1] / number, center), weight)
+    if covariance is not None:
+        deviations = (latents - center) * weights
+        products = total(deviations.T @ deviations) / number
+        covariance.lerp_(torch.where(usable & products.isfinite().all(), products, covariance), weight)
+
+
+def whiten(deviations: Tensor, covariance: Tensor, epsilon: float) -> Tensor:
+    """Gives vectors the same variance in every direction: `L^-1 x`, where `L L^T` is their covariance.
+
+    Of all the ways to whiten, this one is quick on a CPU and does not wait for any other device.
+
+    Args:
+        deviations (`torch.FloatTensor` of shape `(..., hidden_size)`): Vectors, less their mean.
+        covariance (`torch.FloatTensor` of shape `(hidden_size, hidden_size)`): Theirs.
+        epsilon (`float`): What is added to the variance of every direction, as a share of the mean.
+
+    Reference:
+        Ermolov et al., 2021, https://arxiv.org/abs/2007.06346
+    """
+    raised = covariance.diagonal().mean() * epsilon * torch.eye(len(covariance), device=covariance.device)
+    factor = torch.linalg.cholesky_ex(covariance + raised)[0]
+    flat = torch.linalg.solve_triangular(factor, deviations.flatten(0, -2).T, upper=False).T
+    return flat.view(deviations.shape)
