@@ -2,8 +2,7 @@
 attention on CPUs. Registered with transformers as `attn_implementation="unpadded"`.
 """
 
-from itertools import accumulate, pairwise
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,8 +19,8 @@ UNPADDED = "unpadded"
 MAX_SCORES = 2**22
 """Scores that the CPU kernel makes at a time: few enough to stay in the cache."""
 
-Piece = tuple[slice, slice, slice]
-"""Rows, queries and keys of one block of scores."""
+Part = tuple[slice, slice] | Tensor
+"""Tokens of a block of scores: rows and places in them, or places of equally long sequences, `(number, length)`."""
 
 
 def unpadded_attention(
@@ -58,7 +57,7 @@ def unpadded_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     key_segments = key_segments or segments
     if on_cpu:
-        pieces = _segment_pieces(segments, key_segments)
+        pieces = _segment_pieces(segments, key_segments, query.shape[1])
         return _CpuAttention.apply(query, key, value, scaling, pieces), None
     if not query.shape[2]:  # No kernel is sure to take it; the sums keep the gradients of keys and values in place.
         return query.transpose(1, 2) + 0 * (key.sum() + value.sum()), None
@@ -71,17 +70,47 @@ AttentionInterface.register(UNPADDED, unpadded_attention)
 AttentionMaskInterface.register(UNPADDED, sdpa_mask)
 
 
-def _row_pieces(query: Tensor, key: Tensor) -> list[Piece]:
+def _row_pieces(query: Tensor, key: Tensor) -> list[tuple[Part, Part]]:
     """Cuts a batch of equally long rows so that each piece has about `MAX_SCORES` scores."""
     rows, heads, length = query.shape[:3]
     step = max(1, MAX_SCORES // max(1, heads * length * key.shape[2]))
-    return [(slice(row, row + step), slice(None), slice(None)) for row in range(0, rows, step)]
+    return [((slice(row, row + step), slice(None)),) * 2 for row in range(0, rows, step)]
 
 
-def _segment_pieces(segments: Segments, key_segments: Segments) -> list[Piece]:
-    queries = pairwise(accumulate(segments.lengths, initial=0))
-    keys = pairwise(accumulate(key_segments.lengths, initial=0))
-    return [(slice(0, 1), slice(*query), slice(*key)) for query, key in zip(queries, keys, strict=True)]
+def _segment_pieces(segments: Segments, key_segments: Segments, heads: int) -> list[tuple[Part, Part]]:
+    """Puts sequences of the same length together, so that many short ones are few products, as far as scores go."""
+    if not segments.lengths:
+        return []
+    lengths = np.array([segments.lengths, key_segments.lengths])
+    begins = np.cumsum(lengths, axis=1) - lengths
+    order = np.lexsort(lengths)
+    pieces = []
+    for group in np.split(order, np.flatnonzero(np.diff(lengths[:, order]).any(0)) + 1):
+        sizes = lengths[:, group[0]]
+        step = max(1, MAX_SCORES // max(1, heads * int(sizes.prod())))
+        for chunk in np.split(group, range(step, len(group), step)):
+            pieces.append(tuple(map(_places, begins[:, chunk], sizes)))
+    return pieces
+
+
+def _places(begins: np.ndarray, length: int) -> Part:
+    """Returns where sequences of one length are; one alone needs no copy."""
+    if len(begins) == 1:
+        return slice(None), slice(int(begins[0]), int(begins[0] + length))
+    return torch.from_numpy(begins[:, None] + np.arange(length))
+
+
+def _take(tensor: Tensor, part: Part) -> Tensor:
+    """Returns a part of `(rows, heads, length, ...)`; the first two dimensions of the result only number sequences."""
+    return tensor[part[0], :, part[1]] if isinstance(part, tuple) else tensor[0][:, part]
+
+
+def _put(tensor: Tensor, part: Part, values: Tensor) -> None:
+    """Writes what [`_take`] takes."""
+    if isinstance(part, tuple):
+        tensor[part[0], :, part[1]] = values
+    else:
+        tensor[0][:, part] = values
 
 
 class _CpuAttention(torch.autograd.Function):
@@ -92,19 +121,19 @@ class _CpuAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, scaling: float, pieces: list[Piece]) -> Tensor:
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, scaling: float, pieces: list) -> Tensor:
         # Strides as a following reshape to (batch_size, length, hidden_size) wants them.
         output = query.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[3])
         weights = []
         with torch.autocast(
             "cpu", enabled=False
         ):  # The backward pass, which runs without it, must see the same types.
-            for rows, queries, keys in pieces:
-                q, k, v = query[rows, :, queries], key[rows, :, keys], value[rows, :, keys]
+            for queries, keys in pieces:
+                q, k, v = _take(query, queries), _take(key, keys), _take(value, keys)
                 scores = _product(q, k.transpose(2, 3), scaling)
                 # Computed in float32, whatever the type that goes in and comes out.
                 weights.append(torch.softmax(scores, dim=-1))
-                output[rows, queries] = _product(weights[-1], v).transpose(1, 2)
+                _put(output.transpose(1, 2), queries, _product(weights[-1], v))
         ctx.save_for_backward(query, key, value, *weights)
         ctx.scaling, ctx.pieces = scaling, pieces
         return output
@@ -115,14 +144,14 @@ class _CpuAttention(torch.autograd.Function):
         query, key, value, *weights = ctx.saved_tensors
         grad_query, grad_key, grad_value = (torch.empty_like(tensor) for tensor in (query, key, value))
         grad_output = grad_output.transpose(1, 2)
-        for (rows, queries, keys), weight in zip(ctx.pieces, weights, strict=True):
-            q, k, v = query[rows, :, queries], key[rows, :, keys], value[rows, :, keys]
-            grad = grad_output[rows, :, queries]
-            grad_value[rows, :, keys] = _product(weight.transpose(2, 3), grad)
+        for (queries, keys), weight in zip(ctx.pieces, weights, strict=True):
+            q, k, v = _take(query, queries), _take(key, keys), _take(value, keys)
+            grad = _take(grad_output, queries)
+            _put(grad_value, keys, _product(weight.transpose(2, 3), grad))
             grad_weight = _product(grad, v.transpose(2, 3))
             grad_scores = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype)
-            grad_query[rows, :, queries] = _product(grad_scores, k, ctx.scaling)
-            grad_key[rows, :, keys] = _product(grad_scores.transpose(2, 3), q, ctx.scaling)
+            _put(grad_query, queries, _product(grad_scores, k, ctx.scaling))
+            _put(grad_key, keys, _product(grad_scores.transpose(2, 3), q, ctx.scaling))
         return grad_query, grad_key, grad_value, None, None
 
 
