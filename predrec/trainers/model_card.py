@@ -19,6 +19,8 @@ OBJECTIVES = {
     "jepa": "JEPA latent prediction alone",
 }
 
+OF_CROPS = "; latents of short crops of a text, from these crops themselves, in place of hidden blocks"
+
 LOSSES = (
     ("eval_mlm_loss", "held-out masked-LM loss (nats)"),
     ("eval_mlm_accuracy", "held-out masked-token accuracy"),
@@ -80,6 +82,7 @@ def render_model_card(
         pipeline_tag="fill-mask",
         tags=["predrec", "masked-lm", objective, *(["jepa"] if objective != "mlm" else [])],
     )
+    crops = objective != "mlm" and recipe.get("jepa_view") == "crops"
     values = last_values(history)
     measured = [f"| {label} | {values[key]:.4g} |" for key, label in LOSSES if key in values]
     untrained = {"bert": "pooler", "roberta": "pooler"}.get(encoder_config.model_type)
@@ -87,7 +90,7 @@ def render_model_card(
     run = {
         "architecture": f"{encoder_config.model_type}, {encoder_config.num_hidden_layers} layers, "
         f"hidden size {encoder_config.hidden_size}, vocabulary {encoder_config.vocab_size}",
-        "objective": OBJECTIVES[objective],
+        "objective": OBJECTIVES[objective] + (OF_CROPS if crops else ""),
         **facts,
         "versions": ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
         + f", Python {platform.python_version()}",
