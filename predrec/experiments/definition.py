@@ -63,6 +63,8 @@ class Primary:
         model, baseline (`str`): Two arms.
         scores (`dict[str, str]`): Metric of each task; their mean is compared.
         seeds (`int`): Declared number of pairs.
+        first_seed (`int`, defaults to 1): Number of the first of them; the others follow.
+        level (`float`, defaults to 0.05): Of the test; less where it is not the only one.
     """
 
     question: str
@@ -70,6 +72,12 @@ class Primary:
     baseline: str
     scores: dict[str, str]
     seeds: int
+    first_seed: int = 1
+    level: float = 0.05
+
+    def counts(self, seed: int) -> bool:
+        """Returns whether a seed is one of the declared."""
+        return self.first_seed <= seed < self.first_seed + self.seeds
 
 
 @dataclass(frozen=True)
@@ -196,16 +204,21 @@ def _pair(pair: Any, arms: Mapping[str, Arm]) -> tuple[str, str]:
 
 def _primary(content: Any, arms: Mapping[str, Arm]) -> Primary:
     content = _mapping("primary", content)
-    _check_names(content, PRIMARY_PARTS, "primary comparison")
+    _check_names(content, (*PRIMARY_PARTS, "first_seed", "level"), "primary comparison")
     missing = [name for name in PRIMARY_PARTS if not content.get(name)]
     if missing:
         raise UserError(f"`primary` lacks `{missing[0]}`.")
+    level = _number("level", content.get("level", "0.05"), float, 0)
+    if not 0 < level < 1:
+        raise UserError(f"`level` is {level}; it must lie strictly between 0 and 1.")
     return Primary(
         str(content["question"]),
         _known(content["model"], arms, "primary"),
         _known(content["baseline"], arms, "primary"),
         _mapping("primary.scores", content["scores"]),
         _number("seeds", content["seeds"], int, 1),
+        _number("first_seed", content.get("first_seed", "1"), int, 0),
+        level,
     )
 
 

@@ -40,23 +40,22 @@ def mean_scores(results: Results, arm: str, scores: Mapping[str, str]) -> dict[i
     return {seed: float(np.mean([one[seed] for one in found])) for seed in seeds}
 
 
-def compare_primary(results: Results, primary: Primary, alpha: float = 0.05) -> PrimaryResult:
-    """Compares the two arms on the seeds up to the declared number, paired by seed.
+def compare_primary(results: Results, primary: Primary) -> PrimaryResult:
+    """Compares the two arms on the declared seeds, paired, by a two-sided t-test at the declared level.
 
     Args:
         results (`Results`): Of the probes.
         primary (`Primary`): What was declared.
-        alpha (`float`, defaults to 0.05): Level of the paired t-test, two-sided; it is the only one, so uncorrected.
     """
     model, baseline = (mean_scores(results, arm, primary.scores) for arm in (primary.model, primary.baseline))
-    pairs = [seed for seed in model if seed in baseline and seed <= primary.seeds]
+    pairs = [seed for seed in model if seed in baseline and primary.counts(seed)]
     if not pairs:
         return PrimaryResult(model, baseline, None, "too few seeds")
     differences = [model[seed] - baseline[seed] for seed in pairs]
-    comparison = compare(differences)
+    comparison = compare(differences, 1 - primary.level)
     words = "too few seeds"
     if len(pairs) >= MIN_PAIRS:
-        words = verdict(differences, comparison.t_p, MARGIN, alpha, min_seeds=MIN_PAIRS)
+        words = verdict(differences, comparison.t_p, MARGIN, primary.level, min_seeds=MIN_PAIRS)
         if len(pairs) < primary.seeds:
             words += f" (interim: {len(pairs)} of {primary.seeds} declared pairs)"
     return PrimaryResult(model, baseline, comparison, words)

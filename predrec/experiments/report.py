@@ -85,19 +85,20 @@ def arms_table(experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, A
 def primary_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:
     """Shows the declared comparison: seeds, effect, interval, p, verdict."""
     scores = ", ".join(f"{task} ({metric})" for task, metric in primary.scores.items())
+    level = "" if primary.level == Primary.level else f" at a level of {primary.level:g}"
     blocks: list[Block] = [
         Heading("The declared comparison"),
         Paragraph(
             f"{primary.question} Declared before the runs: {primary.model} against {primary.baseline}, mean over "
             f"{scores} of linear probes on mean-pooled vectors, paired by seed, {primary.seeds} seeds, two-sided "
-            f"paired t-test. Below {MIN_PAIRS} pairs there is no verdict; every other test on this page is secondary."
+            f"paired t-test{level}. Below {MIN_PAIRS} pairs there is no verdict; every other test on this page is secondary."
         ),
     ]
     seeds = sorted(set(found.model) & set(found.baseline))
     if seeds:
         rows = [
             [str(seed), *(f"{one:.4f}" for one in (found.model[seed], found.baseline[seed])),
-             f"{found.model[seed] - found.baseline[seed]:+.4f}", "" if seed <= primary.seeds else "not counted"]
+             f"{found.model[seed] - found.baseline[seed]:+.4f}", "" if primary.counts(seed) else "not counted"]
             for seed in seeds
         ]  # fmt: skip
         blocks.append(Table(["seed", primary.model, primary.baseline, "difference", ""], rows))
@@ -113,7 +114,14 @@ def primary_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:
             f"{comparison.sign_flip_p:.4f}" if several else "-",
             f"**{found.verdict}**",
         ]
-    header = ["pairs", "mean difference", "95 % interval", "p (paired t)", "p (sign flips)", "verdict"]
+    header = [
+        "pairs",
+        "mean difference",
+        f"{100 - 100 * primary.level:g} % interval",
+        "p (paired t)",
+        "p (sign flips)",
+        "verdict",
+    ]
     return [*blocks, Table(header, [row])]
 
 

@@ -51,6 +51,13 @@ def test_seeds_can_begin_anywhere(changed):
     assert [run.name for run in experiment.order][:3] == ["mlm-101", "mlm-102", "mlm-1"]
 
 
+def test_declared_comparison_may_have_later_seeds_and_a_lower_level(experiment, changed):
+    assert (experiment.primary.first_seed, experiment.primary.level) == (1, 0.05)
+    primary = changed("  seeds: 8\n", "  seeds: 8\n  first_seed: 9\n  level: 0.025\n").primary
+    assert [seed for seed in range(20) if primary.counts(seed)] == [*range(9, 17)]
+    assert primary.level == 0.025
+
+
 def test_order_without_runs_is_refused(tmp_path):
     text = re.sub(r"order:.*?probe:", "order: [{arms: [], seeds: 2}]\nprobe:", DEFINITION, flags=re.DOTALL)
     with pytest.raises(UserError, match="names no run"):
@@ -75,6 +82,7 @@ def test_null_removes_a_shared_argument(changed):
         ("  hybrid: {why", "  ../hybrid: {why", "'../hybrid'"),
         ("updates_factor: 2.26", "updates_factor: nan", "`updates_factor of mlm-time`"),
         ("scores: {sst2: accuracy, stsb: spearmanr}", "scores: {}", "`scores`"),
+        ("  seeds: 8\n", "  seeds: 8\n  level: 1.5\n", "`level`"),
     ],
 )
 def test_mistake_is_named(changed, old, new, named):

@@ -73,6 +73,21 @@ def test_pairs_beyond_the_declared_number_do_not_count():
     assert found.verdict == "improves"
 
 
+def test_declared_seeds_may_begin_later_and_the_level_be_lower():
+    noise = dict(zip(range(7, 15), NOISE, strict=True))
+    runs = [content("mlm-time", seed, 0.5) for seed in noise]
+    runs += [content("hybrid", seed, 0.503 + noise[seed]) for seed in noise]
+    declared = Primary("?", "hybrid", "mlm-time", SCORES, 6, first_seed=9, level=0.2)
+    found = compare_primary(merge_runs(runs), declared)
+    differences = 0.003 + np.array(NOISE[2:])
+    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.8)
+    assert found.comparison.num_seeds == 6
+    assert (found.comparison.low, found.comparison.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
+    assert 0.05 < found.comparison.t_p < 0.2 and found.verdict == "improves"
+    at_usual = compare_primary(merge_runs(runs), Primary("?", "hybrid", "mlm-time", SCORES, 6, first_seed=9))
+    assert at_usual.verdict == "equivalent"
+
+
 def test_seeds_are_paired_by_number():
     runs = [content("hybrid", seed, seed / 10) for seed in (1, 3)] + [content("mlm-time", 3, 0.1)]
     found = compare_primary(merge_runs(runs), Primary("?", "hybrid", "mlm-time", SCORES, 8))

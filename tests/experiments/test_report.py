@@ -1,6 +1,7 @@
 """The report of finished runs written by hand."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -80,6 +81,18 @@ def test_two_seeds_have_no_verdict(blocks):
     built = blocks(*(content(arm, seed) for arm in ARMS for seed in (1, 2)))
     (row,) = rows_below(built, "The declared comparison")
     assert (row["pairs"], row["verdict"]) == ("2", "**too few seeds**")
+
+
+def test_declared_seeds_and_level_are_shown(experiment, blocks):
+    other = replace(experiment, primary=replace(experiment.primary, first_seed=2, level=0.025))
+    runs = [content(arm, seed) for arm in ARMS for seed in (1, 2)]
+    built = build_blocks(other, {arm: [run for run in runs if run["arm"] == arm] for arm in ARMS}, merge_runs(runs))
+    (row,) = rows_below(built, "The declared comparison")
+    assert row["pairs"] == "1" and "97.5 % interval" in row
+    text = " ".join(getattr(block, "text", "") for block in built)
+    assert "paired t-test at a level of 0.025." in text
+    tables = [block for block in built if isinstance(block, Table) and block.header[0] == "seed"]
+    assert [row[-1] for row in tables[0].rows] == ["not counted", ""]
 
 
 @pytest.mark.parametrize(("seconds", "matched"), [(82.0, True), (76.5, True), (60.0, False), (100.0, False)])
