@@ -91,7 +91,8 @@ def primary_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:
         Paragraph(
             f"{primary.question} Declared before the runs: {primary.model} against {primary.baseline}, mean over "
             f"{scores} of linear probes on mean-pooled vectors, paired by seed, {primary.seeds} seeds, two-sided "
-            f"paired t-test{level}. Below {MIN_PAIRS} pairs there is no verdict; every other test on this page is secondary."
+            f"paired t-test{level}. Below {MIN_PAIRS} pairs there is no verdict; every other test on this page is "
+            "secondary."
         ),
     ]
     seeds = sorted(set(found.model) & set(found.baseline))
