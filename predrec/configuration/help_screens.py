@@ -38,7 +38,7 @@ SCREENS = {
         "[recipe.yaml] [--argument value ...]",
         "accelerate launch scripts/pretrain.py recipes/quickstart.yaml --max_steps 100",
         (
-            *("train_file", "dataset_name", "tokenizer_name", "train_tokenizer", "max_seq_length", "init_from"),
+            *("train_file", "dataset_name", "tokenizer_name", "train_tokenizer", "init_from"),
             *("objective", "output_dir", "per_device_train_batch_size", "max_steps"),
             *("learning_rate", "bf16", "resume_from_checkpoint", "push_to_hub"),
         ),
