@@ -26,6 +26,7 @@ from ..trainers.adapters import PROJECTIONS, with_lora
 from ..trainers.checkpoints import check_data, check_recipe, resume_point
 from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.curves import plot_training_curves
+from ..trainers.ending import close_connections
 from ..trainers.interrupt import InterruptCallback
 from ..trainers.language_models import prepare_language_model, prepare_language_tokenizer
 from ..trainers.llm_jepa_args import DEFAULT_LAMBDA, LLMJepaArguments
@@ -92,7 +93,10 @@ def finetune(
             say(training, f"\n{one.method}, seed {one.seed}: {one.directory}")
         code = train(one, data, model, settings_for(one, training), run, records, recipe, results)
         if code:
-            return code
+            break
+    close_connections()
+    if code:
+        return code
     if run.generate and records.test and training.should_save:
         path = write_results(training.output_dir, results)
         print(comparison(results, runs[0].method))

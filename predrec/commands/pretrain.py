@@ -46,6 +46,7 @@ from ..trainers.checkpoints import (
 from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.curves import plot_training_curves
 from ..trainers.disk import estimate, free_bytes
+from ..trainers.ending import close_connections
 from ..trainers.export import EXPORT_STAGING
 from ..trainers.failures import RunFailedError, failures_explained
 from ..trainers.going_on import BegunCallback, going_on_explained
@@ -194,8 +195,7 @@ def pretrain(
             finish(trainer, recipe)
         # A launcher ends all processes when one has ended with an error code, and the first may still be saving.
         trainer.accelerator.wait_for_everyone()
-    # Processes that leave with their connections open may abort on the way out.
-    trainer.accelerator.end_training()
+    close_connections(trainer)
     if interrupt.signal_number is not None:
         if trainer.is_world_process_zero():
             print(f"stopped at step {trainer.state.global_step}; go on with:\n  {_again(argv)}")

@@ -92,3 +92,7 @@ class InterruptCallback(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
         self._agree()
         self.restore()
+        if self._group is not None:
+            # What is left to the end of the program may abort it: threads of a group hold tensors for a moment longer.
+            dist.destroy_process_group(self._group)
+            self._group = None

@@ -25,6 +25,7 @@ COMPARED = ("loss", "grad_norm", "mlm_loss", "jepa_loss", "eval_mlm_loss", "eval
 SCRIPT = """
 import json, sys, torch
 torch.set_num_threads(1)
+from predrec.trainers.ending import close_connections
 from tests import training
 from tests.trainers.test_distributed import CASES, OPTIONS
 
@@ -37,8 +38,7 @@ for name, options in CASES.items():
 if trainer.args.process_index == 0:
     with open(f"{sys.argv[1]}/logs.json", "w") as file:
         json.dump(logs, file)
-trainer.accelerator.wait_for_everyone()
-trainer.accelerator.end_training()
+close_connections(trainer)
 """
 
 

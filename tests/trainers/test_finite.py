@@ -228,6 +228,7 @@ def test_scaler_that_always_skips_stops_the_run(tmp_path):
 TWO = """
 import json, sys, torch
 torch.set_num_threads(1)
+from predrec.trainers.ending import close_connections
 from predrec.trainers import NonFiniteLossError
 from tests import training
 from tests.trainers.test_finite import History, equal, logged, poison
@@ -250,8 +251,7 @@ for policy in ("skip", "stop"):
     found["examples"] = [int(index) for index in trainer.finite_guard.examples]
 with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
     json.dump(found, file)
-trainer.accelerator.wait_for_everyone()
-trainer.accelerator.end_training()
+close_connections(trainer)
 """
 
 

@@ -12,6 +12,7 @@ OPTIONS = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 4, "learning_
 SCRIPT = """
 import json, sys, torch
 torch.set_num_threads(1)
+from predrec.trainers.ending import close_connections
 from tests import llm_training
 from tests.trainers.test_llm_jepa_distributed import OPTIONS
 options = OPTIONS | json.loads(sys.argv[2])
@@ -21,8 +22,7 @@ trainer.train()
 trainer.save_model()
 if trainer.args.process_index == 0:
     print("LOG " + json.dumps(trainer.state.log_history), flush=True)
-trainer.accelerator.wait_for_everyone()
-trainer.accelerator.end_training()
+close_connections(trainer)
 """
 
 

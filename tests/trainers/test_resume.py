@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from predrec.trainers import PredRecTrainer
 from predrec.trainers.checkpoints import checkpoints_in
+from predrec.trainers.ending import close_connections
 from predrec.trainers.streaming import STREAM_FILE
 from tests import training
 from tests.processes import in_two_processes
@@ -222,8 +223,7 @@ def in_parts_and_whole(folder):
         assert whole[0].args.world_size == 2 and len(whole[1]) >= 18
         assert_equal(parts, whole)
         print(f"rank {whole[0].args.process_index}: {kind} in parts equals an uninterrupted run\n", end="", flush=True)
-    whole[0].accelerator.wait_for_everyone()
-    whole[0].accelerator.end_training()
+    close_connections(whole[0])
 
 
 @pytest.mark.slow
