@@ -1,6 +1,8 @@
 """GLUE on a frozen encoder: `python scripts/probe_glue.py --models hybrid=DIR mlm=DIR --tasks sst2 mrpc`."""
 
 import dataclasses
+import hashlib
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -10,16 +12,19 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ..configuration import EncoderArguments, TaskArguments
 from ..configuration.probe_arguments import GlueTrainingArguments, ProbeArguments, check_mode
+from ..data_collators.corpus import load_files
 from ..errors import UserError
 from ..eval.classical import bag_of_words_predictions, majority_predictions
 from ..eval.embeddings import Embedder
 from ..eval.metrics import load_metric
 from ..eval.probes import Inputs, Probe, ProbeSettings, build_probe, predict_probe, train_probe
-from ..eval.results import BASELINES, DEVELOPMENT, Results, add_record, write_results
+from ..eval.results import BASELINES, BEST_ON_EVAL, DEVELOPMENT, Results, add_record, write_results
 from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_development, load_splits
+from ..eval.whitening import fit_whitening, sentences
 from .evaluation import embedders, run, set_threads, table
 from .finetune import finetune
 
@@ -50,11 +55,11 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
         for task in tasks:
             if training.do_eval:
                 add_baselines(results, task, *splits[task.name])
+        texts = whitening_texts(probe_arguments)
         for name, replicate, embedder in embedders(encoder_arguments, results):
             for task in tasks:
-                probe_task(
-                    results, name, replicate, embedder, task, splits[task.name], probe_arguments, training, given
-                )
+                one = (name, replicate, embedder, task, splits[task.name])
+                probe_task(results, *one, probe_arguments, training, given, texts)
     path = write_results(training.output_dir, results)
     print(summary(results, tasks, kind_of(probe_arguments.mode, splits[tasks[0].name][1])))
     print(f"\n{path}  ({time.perf_counter() - started:.0f} s)\nnext:")
@@ -91,6 +96,17 @@ def note(results: Results, task: Task, splits: tuple[Split, Split], validation_s
 def kind_of(mode: str, evaluation: Split) -> str:
     """Returns the kind of scores on a split."""
     return mode + DEVELOPMENT if evaluation.development else mode
+
+
+def whitening_texts(arguments: ProbeArguments) -> list[str] | None:
+    """Reads the sentences that whitening is fitted on; `None` for the training rows of each task."""
+    if arguments.whitening_file is None:
+        return None
+    documents = load_files("whitening_file", [arguments.whitening_file], "text", "line", True)
+    texts = sentences(row["text"] for row in documents)
+    if len(texts) < 2:
+        raise UserError(f"`whitening_file` {arguments.whitening_file!r} has no two sentences of 6 to 20 words.")
+    return texts
 
 
 def add_baselines(results: Results, task: Task, train: Split, evaluation: Split) -> None:
@@ -143,21 +159,27 @@ def probe_task(
     arguments: ProbeArguments,
     training: GlueTrainingArguments,
     given: dict[str, Any],
+    fitted_on: list[str] | None = None,
 ) -> None:
-    """Trains the heads of one model and task with every pooling, and records their scores."""
+    """Trains the heads of one model and task with every pooling and kind of vectors, and records their scores."""
     settings = settings_for(task, arguments, training, given)
     seeds = list(range(training.seed, training.seed + arguments.seeds))
     plain = [pooling.removesuffix("-trained") for pooling in arguments.pooling if not pooling.endswith("-trained")]
     trained = any(pooling.endswith("-trained") for pooling in arguments.pooling)
     groups = embedder.groups_for(plain, trained)
     embedder.encode([text for split in splits for column in split.texts for text in column], groups)
-    for pooling in arguments.pooling:
+    if fitted_on is None:
+        fitted_on = [text for column in splits[0].texts for text in column]
+    for pooling, kind in itertools.product(arguments.pooling, arguments.vectors):
+        whitened = kind == "whitened"
         folder = Path(training.output_dir) / "heads" / f"{name}-{replicate}"
-        path = folder / f"{task.name}-{pooling}-{arguments.head}.safetensors"
-        epochs, settings = run_heads(embedder, task, splits, pooling, settings, seeds, path, training)
+        path = folder / f"{task.name}-{pooling}-{arguments.head}{'-whitened' if whitened else ''}.safetensors"
+        heads = (embedder, task, splits, pooling, settings, seeds, path, training)
+        epochs, settings = run_heads(*heads, fitted_on if whitened else None)
         if not training.do_eval:
             continue
-        record_scores(results, name, replicate, task, splits, pooling, settings, seeds, epochs, embedder.num_draws)
+        scores = (results, name, replicate, task, splits, pooling, settings, seeds, epochs, embedder.num_draws)
+        record_scores(*scores, whitened)
 
 
 def run_heads(
@@ -169,8 +191,9 @@ def run_heads(
     seeds: list[int],
     path: Path,
     training: GlueTrainingArguments,
+    fitted_on: list[str] | None,
 ) -> tuple[list[np.ndarray], ProbeSettings]:
-    """Trains heads and saves them, or loads them.
+    """Trains heads and saves them, or loads them; on whitened vectors, where there are texts to fit the map on.
 
     Returns:
         Predictions, `(num_seeds, num_rows)`, after each epoch, and how the heads were trained.
@@ -180,6 +203,8 @@ def run_heads(
     state: dict[str, Any] = {}
     history: list[list[np.ndarray]] = []
     about = {"encoder": embedder.encoder.weights, "seeds": " ".join(map(str, seeds))}
+    if fitted_on is not None:
+        about["whitening"] = hashlib.sha256("\n".join(map(str, fitted_on)).encode()).hexdigest()
     saved = None
     if not training.do_train:
         saved, known = load_heads(path)
@@ -191,6 +216,9 @@ def run_heads(
     for number, group in enumerate(together):
         draw = (group[0] - training.seed) % embedder.num_draws
         train, evaluation = (inputs_for(embedder, split, pooling, draw) for split in splits)
+        if fitted_on is not None:
+            change = fit_whitening(pooled(embedder, fitted_on, pooling, draw))
+            train, evaluation = (tuple(map(change, inputs)) for inputs in (train, evaluation))
         kind = pooling.removesuffix("-trained") if pooling.endswith("-trained") else None
         if saved is None:
             probe, epochs = train_probe(
@@ -234,8 +262,13 @@ def inputs_for(embedder: Embedder, split: Split, pooling: str, draw: int) -> Inp
     """Returns what heads take: vectors or token states, one per text column."""
     if pooling.endswith("-trained"):
         return tuple(embedder.token_states(column) for column in split.texts)
-    vectors = [embedder.vectors(column, pooling) for column in split.texts]
-    return tuple(column[:, draw] if pooling == "attention" else column for column in vectors)
+    return tuple(pooled(embedder, column, pooling, draw) for column in split.texts)
+
+
+def pooled(embedder: Embedder, texts: Sequence[str], pooling: str, draw: int) -> Tensor:
+    """Returns one vector per text, `(num_texts, hidden_size)`."""
+    vectors = embedder.vectors(texts, pooling)
+    return vectors[:, draw] if pooling == "attention" else vectors
 
 
 def classes(scores: np.ndarray, task: Task) -> np.ndarray:
@@ -256,8 +289,13 @@ def record_scores(
     seeds: list[int],
     epochs: list[np.ndarray],
     num_draws: int,
+    whitened: bool,
 ) -> None:
-    """Records the scores after the last epoch and, labelled so, those of the best epoch on the evaluation split."""
+    """Records the scores after the last epoch and, labelled so, those of the best epoch on the evaluation split.
+
+    Those of whitened vectors are labelled so, too, and have no best epoch: no published number stands beside them.
+    """
+    variant = "whitened" if whitened else None
     shared = {
         "kind": kind_of("probe", splits[1]),
         "model": name,
@@ -273,11 +311,12 @@ def record_scores(
     for index, seed in enumerate(seeds):
         draw = {"draw": index % num_draws} if pooling == "attention" else {}
         for metric, value in glue_scores(task, epochs[-1][index], splits[1]).items():
-            add_record(results, **shared, **draw, seed=seed, metric=metric, value=value)
-        if len(epochs) > 1 and not splits[1].development:
+            add_record(results, **shared, **draw, seed=seed, metric=metric, value=value, variant=variant)
+        if len(epochs) > 1 and not (whitened or splits[1].development):
             best = max(headline(task, predictions[index], splits[1]) for predictions in epochs)
-            add_record(results, **shared, **draw, seed=seed, metric=task.metric, value=best, variant="best_on_eval")
-    results.predictions[f"{name}|{replicate}|{task.name}|{pooling}|{settings.head}"] = epochs[-1]
+            add_record(results, **shared, **draw, seed=seed, metric=task.metric, value=best, variant=BEST_ON_EVAL)
+    place = [name, str(replicate), task.name, pooling, settings.head, *([variant] if variant else [])]
+    results.predictions["|".join(place)] = epochs[-1]
     results.predictions[f"labels|{task.name}"] = splits[1].labels
 
 
@@ -289,19 +328,19 @@ def headline(task: Task, predictions: np.ndarray, evaluation: Split) -> float:
 def summary(results: Results, tasks: Sequence[Task], kind: str) -> str:
     """Lays out mean and standard deviation over seeds and checkpoints."""
     names = [name for name in BASELINES if results.select(model=name)] + results.model_names
-    keys = dict.fromkeys((r.pooling, r.head) for r in results.records if r.model in results.model_names)
+    own = [r for r in results.records if r.model in results.model_names and r.variant != BEST_ON_EVAL]
+    keys = dict.fromkeys((r.pooling, r.head, r.variant) for r in own)
     rows = []
     for name in names:
-        for pooling, head in keys if name not in BASELINES else [(None, None)]:
+        for pooling, head, variant in keys if name not in BASELINES else [(None, None, None)]:
             cells = []
             for task in tasks:
-                values = results.values(
-                    kind=kind, model=name, task=task.name, metric=task.metric, pooling=pooling, head=head, variant=None
-                )
+                how = {"pooling": pooling, "head": head, "variant": variant}
+                values = results.values(kind=kind, model=name, task=task.name, metric=task.metric, **how)
                 spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
                 cells.append(f"{values.mean():.3f}{spread}" if len(values) else "-")
-            how = " ".join(str(word) for word in (pooling, head) if word)
-            rows.append([BASELINES.get(name, name), how, *cells])
+            words = " ".join(str(word) for word in (pooling, head, variant) if word)
+            rows.append([BASELINES.get(name, name), words, *cells])
     notes = [f"{task}: {text}" for task, text in results.notes.items()]
     header = ["", "", *(f"{task.name} ({task.metric})" for task in tasks)]
     return "\n".join(["", table(header, rows), *notes])

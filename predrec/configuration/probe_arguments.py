@@ -20,9 +20,11 @@ PROBE_TRAINING = (
 """Of `TrainingArguments`, what a probe follows; the others are for fine-tuning and refused with a probe."""
 
 PROBE_ONLY = (
-    *("head", "pooling", "dropout", "mlp_size"),
+    *("head", "pooling", "dropout", "mlp_size", "vectors", "whitening_file"),
     *("encoder_dtype", "num_attention_draws", "use_embedding_cache", "embedding_cache_dir"),
 )
+
+VECTORS = ("raw", "whitened")
 
 
 @dataclass
@@ -37,6 +39,10 @@ class ProbeArguments:
         seeds (`int`, defaults to 5): Seeds, from `seed` on.
         dropout (`float`, defaults to 0.2): Of a probe's last layer.
         mlp_size (`int`, defaults to 256): Width of the hidden layer of `head=mlp`.
+        vectors (`list[str]`, defaults to `["raw"]`): What heads of a probe take: `raw` vectors, or `whitened` ones, or
+            both. Whitening gives every direction the same variance, by a map that no label has gone into.
+        whitening_file (`str`, *optional*): What that map is fitted on: the first 6,000 sentences of 6 to 20 words of a
+            file or glob of text, JSON or parquet; the training rows of each task when absent.
         validation_share (`float`, *optional*): Score on this share of the training rows, and do not read the
             evaluation split: for choices, which would otherwise be tuned on the split that is reported.
     """
@@ -47,12 +53,24 @@ class ProbeArguments:
     seeds: int = field(default=5, metadata={"help": "How many seeds."})
     dropout: float = field(default=0.2, metadata={"help": "Dropout of a probe."})
     mlp_size: int = field(default=256, metadata={"help": "Width of the hidden layer of an mlp head."})
+    vectors: list[str] = field(default_factory=lambda: ["raw"], metadata={"help": "raw, whitened, or both."})
+    whitening_file: str | None = field(
+        default=None, metadata={"help": "Text that whitening is fitted on; else the training rows."}
+    )
     validation_share: float | None = field(
         default=None, metadata={"help": "Score on this share of the training rows instead of the evaluation split."}
     )
 
     def __post_init__(self):
         check_poolings(self.pooling)
+        for word in self.vectors:
+            if word not in VECTORS:
+                raise UserError(f"`vectors` {word!r} is not one of {', '.join(VECTORS)}.")
+        trained = [pooling for pooling in self.pooling if pooling.endswith("-trained")]
+        if "whitened" in self.vectors and trained:
+            raise UserError(f"`pooling {trained[0]}` pools while it learns: drop it, or `--vectors whitened`.")
+        if self.whitening_file is not None and "whitened" not in self.vectors:
+            raise UserError("`whitening_file` has no effect without `--vectors whitened`.")
         for name in ("seeds", "mlp_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")

@@ -65,7 +65,7 @@ def load_corpus(
         UserError: If a file or a column is missing, a file cannot be read, or no document has any text.
     """
     if train_file:
-        train = _load_files("train_file", train_file, text_column, sample_by, streaming)
+        train = load_files("train_file", train_file, text_column, sample_by, streaming)
         description = ", ".join(Path(pattern).name for pattern in train_file)
         validation = None
     elif dataset_name:
@@ -75,7 +75,7 @@ def load_corpus(
         train, validation = Dataset.from_dict({"text": python_documents()}), None
         description = "the Python language reference and the standard library's docstrings"
     if validation_file:
-        validation = _load_files("validation_file", validation_file, text_column, sample_by, False)
+        validation = load_files("validation_file", validation_file, text_column, sample_by, False)
     if not streaming:
         train = _checked(train, "train_file" if train_file else "dataset_name")
     if validation is None:
@@ -97,7 +97,8 @@ def beginnings(dataset: Dataset | IterableDataset, max_characters: int) -> Datas
     )
 
 
-def _load_files(field: str, patterns: Sequence[str], text_column: str, sample_by: str, streaming: bool):
+def load_files(field: str, patterns: Sequence[str], text_column: str, sample_by: str, streaming: bool):
+    """Reads the documents of files, or globs, of one format into the column `text`; errors name the field."""
     paths = [path for pattern in patterns for path in (sorted(glob.glob(pattern, recursive=True)) or [pattern])]
     # Unlike pathlib, os.path takes a name that is too long for one that is not there.
     missing = [path for path in paths if not os.path.isfile(path)]

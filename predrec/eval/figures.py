@@ -194,12 +194,12 @@ def probes(results: Results) -> Any:
     """Headline score of each task: models as bars, with the spread over seeds, baselines as lines."""
     for kind in ("probe", "finetune"):
         tasks = [task for task in _tasks(results, kind) if task in TASKS]
-        models = [model for model in results.model_names if results.select(kind=kind, model=model)]
+        models = [model for model in results.model_names if results.select(kind=kind, model=model, variant=None)]
         if tasks and models:
             break
     else:
         return None
-    pooling, head = next((r.pooling, r.head) for r in results.select(kind=kind, model=models[0]))
+    pooling, head = next((r.pooling, r.head) for r in results.select(kind=kind, model=models[0], variant=None))
     figure, axes = _subplots(1, 1, max(1.3 * len(tasks) + 1, 4.5), 3.0)
     axis = axes[0, 0]
 

@@ -14,7 +14,7 @@ from .document import Block, Heading, Paragraph, Table
 from .figures import all_figures
 from .language_report import about_language_models, language_blocks
 from .report_cells import bold, interval_cell, p_cell, spread, with_interval
-from .results import BASELINES, DEVELOPMENT, Results
+from .results import BASELINES, BEST_ON_EVAL, DEVELOPMENT, Results
 from .statistics import bootstrap_interval, compare, corrected, mcnemar_p, verdict
 from .tasks import TASKS
 
@@ -167,16 +167,17 @@ def _direction(one: ClaimResult) -> str:
 def _seed_values(results: Results, kind: str, model: str, task: str, metric: str, how: tuple) -> np.ndarray:
     """Returns one value per checkpoint where there are several, else one per seed of the head."""
     wanted = {"kind": kind, "model": model, "task": task, "metric": metric, "pooling": how[0], "head": how[1]}
-    records = results.select(variant=None, **wanted)
+    records = results.select(variant=how[2], **wanted)
     replicates = sorted({record.replicate for record in records})
     if len(replicates) > 1:
         return np.array([np.mean([r.value for r in records if r.replicate == one]) for one in replicates])
     return np.array([record.value for record in sorted(records, key=lambda r: r.seed or 0)])
 
 
-def _ways(results: Results, kind: str) -> list[tuple[str | None, str | None]]:
+def _ways(results: Results, kind: str) -> list[tuple[str | None, str | None, str | None]]:
+    """Returns the poolings, heads and kinds of vectors that were scored; `None` for vectors as they are."""
     own = [record for record in results.select(kind=kind) if record.model not in BASELINES]
-    return list(dict.fromkeys((record.pooling, record.head) for record in own))
+    return list(dict.fromkeys((r.pooling, r.head, r.variant) for r in own if r.variant != BEST_ON_EVAL))
 
 
 def _several(results: Results, names: Sequence[str]) -> list[bool]:
@@ -252,7 +253,7 @@ def _all_metrics(results: Results, kind: str, tasks: Sequence[str]) -> list[Bloc
             metrics = dict.fromkeys(record.metric for record in results.select(kind=kind, task=task, variant=None))
             for metric in metrics:
                 found = [
-                    _seed_values(results, kind, name, task, metric, (None, None) if name in BASELINES else how)
+                    _seed_values(results, kind, name, task, metric, (None, None, None) if name in BASELINES else how)
                     for name in names
                 ]
                 rows.append([task, " ".join(map(str, filter(None, how))) or "-", metric, *map(spread, found)])
@@ -273,7 +274,7 @@ def _published_scores(results: Results, tasks: Sequence[str]) -> list[Block]:
         for name in results.model_names:
             shared = {"kind": "probe", "model": name, "task": task, "pooling": "mean", "head": "linear"}
             last = results.values(metric=metric, variant=None, **shared)
-            best = results.values(metric=TASKS[task].metric, variant="best_on_eval", **shared)
+            best = results.values(metric=TASKS[task].metric, variant=BEST_ON_EVAL, **shared)
             if metric != TASKS[task].metric:
                 best = np.array([])
             rows.append([task, metric, name, spread(last), spread(best)])
@@ -308,7 +309,8 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
     rows = []
     for index, (how, task, differences) in enumerate(found):
         comparison = compare(differences)
-        items, mcnemar = _items(results, model, baseline, task, how if kind.startswith("probe") else ("finetune", "-"))
+        own = how if kind.startswith("probe") else ("finetune", "-", None)
+        items, mcnemar = _items(results, model, baseline, task, own)
         seeds = ["-", "-", "-", "does not vary by seed"]
         if len(differences) < 2:
             seeds = ["-", "-", "-", "too few seeds"]
@@ -347,7 +349,7 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
 def _differences(results: Results, kind: str, model: str, baseline: str, task: str, how: tuple) -> np.ndarray:
     """Pairs checkpoints where either model has several, else seeds of the head."""
     wanted = {"kind": kind, "task": task, "metric": TASKS[task].metric, "pooling": how[0], "head": how[1]}
-    pair = [results.select(model=name, variant=None, **wanted) for name in (model, baseline)]
+    pair = [results.select(model=name, variant=how[2], **wanted) for name in (model, baseline)]
     unit = "replicate" if any(len({r.replicate for r in records}) > 1 for records in pair) else "seed"
     values = []
     for records in pair:
@@ -365,11 +367,8 @@ def _items(results: Results, model: str, baseline: str, task: str, how: tuple) -
         return "-", "-"
     right = []
     for name in (model, baseline):
-        keys = [
-            key
-            for key in results.predictions
-            if key.split("|")[0] == name and key.split("|")[2:] == [task, str(how[0]), str(how[1])]
-        ]
+        place = [task, str(how[0]), str(how[1]), *([how[2]] if how[2] else [])]
+        keys = [key for key in results.predictions if key.split("|")[0] == name and key.split("|")[2:] == place]
         if not keys:
             return "-", "-"
         votes = np.concatenate([results.predictions[key] for key in keys])

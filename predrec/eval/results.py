@@ -17,6 +17,9 @@ SCHEMA_VERSION = 1
 LIBRARIES = ("predrec", "torch", "transformers", "datasets", "evaluate", "scikit-learn")
 BASELINES = {"majority": "majority class", "bag-of-words": "TF-IDF bag of words"}
 """Names of models that are none, in records of probes."""
+BEST_ON_EVAL = "best_on_eval"
+"""Variant of scores after the best epoch on the evaluation split."""
+
 DEVELOPMENT = "-development"
 """Behind the kind of scores on training rows that were held out for choices."""
 
@@ -64,8 +67,8 @@ class Results:
     In the file: `schema_version`, `commands` (what was typed), `versions`, `models` (one entry per checkpoint: name,
     replicate and what [`FrozenEncoder.describe`] says), `records` (see [`Record`]), `spectra` (singular values,
     centred: model, replicate, task, pooling, values), `notes` (by task). Predictions of probes are in
-    `predictions.npz` beside it: `model|replicate|task|pooling|head` of shape `(num_seeds, num_rows)`, and
-    `labels|task`.
+    `predictions.npz` beside it: `model|replicate|task|pooling|head` of shape `(num_seeds, num_rows)`, with
+    `|whitened` behind it for whitened vectors, and `labels|task`.
     """
 
     commands: list[str] = field(default_factory=list)

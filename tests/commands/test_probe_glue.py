@@ -452,6 +452,7 @@ def test_probe_refuses_what_only_fine_tuning_follows(refuse, words):
         ["--pooling", "mean"],
         ["--dropout", "0.1"],
         ["--mlp_size", "8"],
+        ["--vectors", "raw"],
         ["--encoder_dtype", "float32"],
         ["--num_attention_draws", "2"],
         ["--embedding_cache_dir", "anywhere"],

@@ -330,6 +330,26 @@ def test_score_leaves_out_the_best_epoch_on_the_evaluation_split():
     assert rows_of(build_report(results), PROBES)[0]["sst2 (accuracy)"] == "0.700"
 
 
+def test_whitened_vectors_have_rows_of_their_own():
+    results = seeds_results(hybrid=[0.7, 0.72], mlm=[0.6, 0.65])
+    for model, values in (("hybrid", [0.9, 0.92]), ("mlm", [0.7, 0.75])):
+        plant_seeds(results, model, values, variant="whitened", **SCORE)
+    blocks = without_figures(results)
+    found = {(row["model"], row["how"]): row["sst2 (accuracy)"].strip("*")[:5] for row in rows_of(blocks, PROBES)}
+    assert found[("hybrid", "mean linear")] == "0.710" and found[("hybrid", "mean linear whitened")] == "0.910"
+    differences = {row["how"]: row["difference"] for row in rows_of(blocks, COMPARISON)}
+    assert differences == {"mean linear": "+0.085", "mean linear whitened": "+0.185"}
+
+
+def test_claims_are_not_of_whitened_vectors():
+    results = full_results(6)
+    heading = "The paper's claims: hybrid against mlm"
+    before = rows_of(without_figures(results), heading)
+    for replicate in range(6):
+        plant_seeds(results, "mlm", [0.99, 0.99], variant="whitened", replicate=replicate, **SCORE)
+    assert rows_of(without_figures(results), heading) == before
+
+
 def test_score_that_was_not_measured_is_a_dash():
     results = seeds_results(hybrid=[0.7], mlm=[0.6])
     plant_seeds(results, "mlm", [0.1], task="cola", metric="matthews_correlation")
