@@ -19,6 +19,9 @@ from .whole_folders import put_in_place, remove, staging_of, sweep, take_back
 
 logger = logging.get_logger(__name__)
 
+WRITE_FAILURE = re.compile(r"PytorchStreamWriter|inline_container|file write failed|iostream error|\(os error \d+\)")
+"""Of errors of other types: torch.save fails in its zip writer or stream, tokenizers with a bare `Exception`."""
+
 METRICS_FILE = "metric_sums_{rank}.json"
 RECIPE_FILE = "recipe.json"
 
@@ -84,22 +87,17 @@ def write_errors_explained(what: str, output_dir: Path, staging: Path) -> Iterat
     """
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_write_failure(error):
+    except Exception as error:
+        if not (isinstance(error, OSError | SafetensorError) or WRITE_FAILURE.search(str(error))):
             raise
+        free = shutil.disk_usage(output_dir).free / 2**20 if output_dir.is_dir() else 0
         shutil.rmtree(staging, ignore_errors=True)
         kept = checkpoints_in(output_dir)
-        free = shutil.disk_usage(output_dir).free / 2**20 if output_dir.is_dir() else 0
         raise UserError(
-            f"Could not save {what} in `output_dir` {str(output_dir)!r} ({free:.0f} MiB free): {error}. "
+            f"Could not save {what} in `output_dir` {str(output_dir)!r} ({free:.0f} MiB were free): {error}. "
             + (f"{kept[-1].name} is intact: " if kept else "No checkpoint was written before: ")
             + "make room or choose another `output_dir`, then go on with `--resume_from_checkpoint true`."
         ) from error
-
-
-def _is_write_failure(error: RuntimeError) -> bool:
-    """torch.save reports a failed write as a RuntimeError of its zip writer."""
-    return "PytorchStreamWriter" in str(error) or "inline_container" in str(error) or "file write failed" in str(error)
 
 
 def rotate(run_dir: str | Path, limit: int, best: str | None) -> None:

@@ -128,7 +128,7 @@ def full_disk(bench: Bench) -> Fault:
         until_step(run, bench.step())
         disk.fill()
         run.wait()
-        problem = _said(run, "(0 MiB free)", "intact")
+        problem = _said(run, "(0 MiB were free)", "intact")
         disk.make_room()
         return _finish(bench, "disk full", run, problem)
 

@@ -1,16 +1,18 @@
 """Errors around a run are said in words, with what is left of it."""
 
 import os
+import resource
 import signal
 import time
 
 import pytest
+import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
 from predrec.data_collators import StreamedRows
 from predrec.errors import UserError
-from predrec.trainers.checkpoints import checkpoints_in
+from predrec.trainers.checkpoints import checkpoints_in, write_errors_explained
 from predrec.trainers.failures import RunFailedError, failures_explained
 from tests import training
 
@@ -75,3 +77,46 @@ def test_error_of_the_user_comes_out_of_a_worker_without_its_traceback(tmp_path)
         failures_explained(tmp_path),
     ):
         trainer.train()
+
+
+def small_file(folder):
+    torch.save({"weights": torch.zeros(10)}, folder / "small.pt")
+
+
+def large_file(folder):
+    torch.save({"weights": torch.zeros(100_000)}, folder / "large.pt")
+
+
+def weights(folder):
+    training.model().masked_lm.save_pretrained(folder)
+
+
+def words(folder):
+    training.tokenizer().save_pretrained(folder)
+
+
+@pytest.fixture
+def no_room():
+    """Writes fail after 100 bytes of a file, as they do on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("write", [small_file, large_file, weights, words])
+def test_write_that_fails_is_explained_whatever_library_it_is_of(tmp_path, no_room, write):
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    words = r"Could not save a thing in `output_dir` .* MiB were free\).*No checkpoint was written before: make room"
+    with pytest.raises(UserError, match=words), write_errors_explained("a thing", tmp_path, staging):
+        write(staging)
+    assert not staging.exists()
+
+
+def test_error_that_is_no_failed_write_stays_as_it_is(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match="sizes differ"),
+        write_errors_explained("a thing", tmp_path, tmp_path / "x"),
+    ):
+        raise RuntimeError("sizes differ")
