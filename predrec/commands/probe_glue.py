@@ -1,7 +1,6 @@
 """GLUE on a frozen encoder: `python scripts/probe_glue.py --models hybrid=DIR mlm=DIR --tasks sst2 mrpc`."""
 
 import dataclasses
-import hashlib
 import itertools
 import sys
 import time
@@ -24,7 +23,7 @@ from ..eval.metrics import load_metric
 from ..eval.probes import Inputs, Probe, ProbeSettings, build_probe, predict_probe, train_probe
 from ..eval.results import BASELINES, BEST_ON_EVAL, DEVELOPMENT, Results, add_record, write_results
 from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_development, load_splits
-from ..eval.whitening import fit_whitening, sentences
+from ..eval.whitening import EPSILON, Fit, fit_whitening, sentences
 from .evaluation import embedders, run, set_threads, table
 from .finetune import finetune
 
@@ -55,7 +54,7 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
         for task in tasks:
             if training.do_eval:
                 add_baselines(results, task, *splits[task.name])
-        texts = whitening_texts(probe_arguments)
+        texts = read_whitening_texts(probe_arguments)
         for name, replicate, embedder in embedders(encoder_arguments, results):
             for task in tasks:
                 one = (name, replicate, embedder, task, splits[task.name])
@@ -98,7 +97,7 @@ def kind_of(mode: str, evaluation: Split) -> str:
     return mode + DEVELOPMENT if evaluation.development else mode
 
 
-def whitening_texts(arguments: ProbeArguments) -> list[str] | None:
+def read_whitening_texts(arguments: ProbeArguments) -> list[str] | None:
     """Reads the sentences that whitening is fitted on; `None` for the training rows of each task."""
     if arguments.whitening_file is None:
         return None
@@ -159,7 +158,7 @@ def probe_task(
     arguments: ProbeArguments,
     training: GlueTrainingArguments,
     given: dict[str, Any],
-    fitted_on: list[str] | None = None,
+    whitening_texts: list[str] | None = None,
 ) -> None:
     """Trains the heads of one model and task with every pooling and kind of vectors, and records their scores."""
     settings = settings_for(task, arguments, training, given)
@@ -168,14 +167,14 @@ def probe_task(
     trained = any(pooling.endswith("-trained") for pooling in arguments.pooling)
     groups = embedder.groups_for(plain, trained)
     embedder.encode([text for split in splits for column in split.texts for text in column], groups)
-    if fitted_on is None:
-        fitted_on = [text for column in splits[0].texts for text in column]
+    fitted_on = whitening_texts or [text for column in splits[0].texts for text in column]
+    epsilon = EPSILON if arguments.whitening_epsilon is None else arguments.whitening_epsilon
     for pooling, kind in itertools.product(arguments.pooling, arguments.vectors):
         whitened = kind == "whitened"
         folder = Path(training.output_dir) / "heads" / f"{name}-{replicate}"
         path = folder / f"{task.name}-{pooling}-{arguments.head}{'-whitened' if whitened else ''}.safetensors"
         heads = (embedder, task, splits, pooling, settings, seeds, path, training)
-        epochs, settings = run_heads(*heads, fitted_on if whitened else None)
+        epochs, settings = run_heads(*heads, Fit(fitted_on, epsilon) if whitened else None)
         if not training.do_eval:
             continue
         scores = (results, name, replicate, task, splits, pooling, settings, seeds, epochs, embedder.num_draws)
@@ -191,9 +190,9 @@ def run_heads(
     seeds: list[int],
     path: Path,
     training: GlueTrainingArguments,
-    fitted_on: list[str] | None,
+    fit: Fit | None,
 ) -> tuple[list[np.ndarray], ProbeSettings]:
-    """Trains heads and saves them, or loads them; on whitened vectors, where there are texts to fit the map on.
+    """Trains heads and saves them, or loads them; on whitened vectors, where it is said how.
 
     Returns:
         Predictions, `(num_seeds, num_rows)`, after each epoch, and how the heads were trained.
@@ -203,8 +202,8 @@ def run_heads(
     state: dict[str, Any] = {}
     history: list[list[np.ndarray]] = []
     about = {"encoder": embedder.encoder.weights, "seeds": " ".join(map(str, seeds))}
-    if fitted_on is not None:
-        about["whitening"] = hashlib.sha256("\n".join(map(str, fitted_on)).encode()).hexdigest()
+    if fit is not None:
+        about["whitening"] = fit.name
     saved = None
     if not training.do_train:
         saved, known = load_heads(path)
@@ -216,8 +215,8 @@ def run_heads(
     for number, group in enumerate(together):
         draw = (group[0] - training.seed) % embedder.num_draws
         train, evaluation = (inputs_for(embedder, split, pooling, draw) for split in splits)
-        if fitted_on is not None:
-            change = fit_whitening(pooled(embedder, fitted_on, pooling, draw))
+        if fit is not None:
+            change = fit_whitening(pooled(embedder, fit.texts, pooling, draw), fit.epsilon)
             train, evaluation = (tuple(map(change, inputs)) for inputs in (train, evaluation))
         kind = pooling.removesuffix("-trained") if pooling.endswith("-trained") else None
         if saved is None:

@@ -45,4 +45,4 @@ class STSArguments:
     mteb: bool = field(default=False, metadata={"help": "Hand the model to mteb (extra `mteb`)."})
 
     def __post_init__(self):
-        check_poolings(self.pooling, ("mean", "max", "weighted", "attention", "cls"))
+        check_poolings(self.pooling, ("mean", "max", "weighted", "attention", "cls", "embeddings"))

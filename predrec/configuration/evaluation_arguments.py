@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import UserError
 
-POOLINGS = ("mean", "max", "weighted", "attention", "cls", "attention-trained", "weighted-trained")
+POOLINGS = ("mean", "max", "weighted", "attention", "cls", "embeddings", "attention-trained", "weighted-trained")
 
 
 @dataclass

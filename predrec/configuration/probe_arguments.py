@@ -20,7 +20,8 @@ PROBE_TRAINING = (
 """Of `TrainingArguments`, what a probe follows; the others are for fine-tuning and refused with a probe."""
 
 PROBE_ONLY = (
-    *("head", "pooling", "dropout", "mlp_size", "vectors", "whitening_file"),
+    *("head", "pooling", "dropout", "mlp_size"),
+    *("vectors", "whitening_file", "whitening_epsilon"),
     *("encoder_dtype", "num_attention_draws", "use_embedding_cache", "embedding_cache_dir"),
 )
 
@@ -35,7 +36,8 @@ class ProbeArguments:
         mode (`"probe"` or `"finetune"`, defaults to `"probe"`): Frozen encoder, or ordinary fine-tuning.
         head (`"linear"` or `"mlp"`, defaults to `"linear"`): Of a probe.
         pooling (`list[str]`, defaults to `["mean"]`): Of a probe, one or several of mean, max, weighted, attention,
-            cls, attention-trained, weighted-trained. Untrained attention has another draw for every seed.
+            cls, attention-trained, weighted-trained, embeddings. Untrained attention has another draw for every seed;
+            `embeddings` is the mean of the word embeddings, a bag of words that the encoder has not read.
         seeds (`int`, defaults to 5): Seeds, from `seed` on.
         dropout (`float`, defaults to 0.2): Of a probe's last layer.
         mlp_size (`int`, defaults to 256): Width of the hidden layer of `head=mlp`.
@@ -43,6 +45,8 @@ class ProbeArguments:
             both. Whitening gives every direction the same variance, by a map that no label has gone into.
         whitening_file (`str`, *optional*): What that map is fitted on: the first 6,000 sentences of 6 to 20 words of a
             file or glob of text, JSON or parquet; the training rows of each task when absent.
+        whitening_epsilon (`float`, *optional*): What whitening adds to the variance of every direction, as a share of
+            the mean, 0.01 when absent: directions that are quieter stay quiet.
         validation_share (`float`, *optional*): Score on this share of the training rows, and do not read the
             evaluation split: for choices, which would otherwise be tuned on the split that is reported.
     """
@@ -57,6 +61,9 @@ class ProbeArguments:
     whitening_file: str | None = field(
         default=None, metadata={"help": "Text that whitening is fitted on; else the training rows."}
     )
+    whitening_epsilon: float | None = field(
+        default=None, metadata={"help": "Variance that whitening adds, as a share of the mean; 0.01 by default."}
+    )
     validation_share: float | None = field(
         default=None, metadata={"help": "Score on this share of the training rows instead of the evaluation split."}
     )
@@ -69,8 +76,11 @@ class ProbeArguments:
         trained = [pooling for pooling in self.pooling if pooling.endswith("-trained")]
         if "whitened" in self.vectors and trained:
             raise UserError(f"`pooling {trained[0]}` pools while it learns: drop it, or `--vectors whitened`.")
-        if self.whitening_file is not None and "whitened" not in self.vectors:
-            raise UserError("`whitening_file` has no effect without `--vectors whitened`.")
+        for name in ("whitening_file", "whitening_epsilon"):
+            if getattr(self, name) is not None and "whitened" not in self.vectors:
+                raise UserError(f"`{name}` has no effect without `--vectors whitened`.")
+        if self.whitening_epsilon is not None and self.whitening_epsilon < 0:
+            raise UserError(f"`whitening_epsilon` is {self.whitening_epsilon}; it must be at least 0.")
         for name in ("seeds", "mlp_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")

@@ -101,7 +101,9 @@ class ClaimResult:
 
 
 def in_paper_convention(record: Record) -> bool:
-    """Is the record raw or centred as the paper has it?"""
+    """Is the record raw or centred as the paper has it, and of vectors that the encoder has made?"""
+    if record.pooling == "embeddings":
+        return False
     if record.kind != "geometry" or record.variant is None:
         return record.variant is None
     return record.variant == ("centred" if record.metric in CENTRED_IN_PAPER else "raw")

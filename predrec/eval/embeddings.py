@@ -1,7 +1,8 @@
 """Texts to vectors: every text goes through the encoder once, whatever is done with its vectors afterwards.
 
-What is kept of a text comes in groups: `plain` (mean, max and cls pooling), `attention-N` (N untrained draws) and
-`states` (the token states themselves, for poolings that are trained).
+What is kept of a text comes in groups: `plain` (mean, max and cls pooling), `attention-N` (N untrained draws),
+`states` (the token states themselves, for poolings that are trained) and `embeddings` (the mean of word embeddings, a
+bag of words that no encoder has read).
 """
 
 import hashlib
@@ -161,13 +162,14 @@ class Embedder:
 
         Args:
             texts (`Sequence`): Texts, or pairs.
-            pooling (`str`): `mean`, `max`, `cls`, `weighted` (at its uniform start, so the mean) or `attention`.
+            pooling (`str`): `mean`, `max`, `cls`, `weighted` (at its uniform start, so the mean), `attention`, or
+                `embeddings`, the mean of the word embeddings.
 
         Returns:
             `torch.FloatTensor` of shape `(num_texts, hidden_size)`; for `attention`,
             `(num_texts, num_draws, hidden_size)`.
         """
-        group = f"attention-{self.num_draws}" if pooling == "attention" else "plain"
+        group = {"attention": f"attention-{self.num_draws}", "embeddings": "embeddings"}.get(pooling, "plain")
         keys = self.encode(texts, [group])
         return self.cache.get(group, {"weighted": "mean"}.get(pooling, pooling), keys)
 
@@ -177,7 +179,8 @@ class Embedder:
 
     def groups_for(self, poolings: Sequence[str], trained: bool = False) -> list[str]:
         """Returns the groups that the poolings need, to encode for all of them at once."""
-        groups = ["plain"] if set(poolings) - {"attention"} else []
+        groups = ["plain"] if set(poolings) - {"attention", "embeddings"} else []
+        groups += ["embeddings"] if "embeddings" in poolings else []
         groups += [f"attention-{self.num_draws}"] if "attention" in poolings else []
         return groups + (["states"] if trained else [])
 
@@ -203,15 +206,11 @@ class Embedder:
         bar = tqdm(total=total, unit="token", unit_scale=True, desc=self.encoder.name, disable=not self.progress)
         with bar:  # Closed before an error is printed.
             for batch in _batches(order, ids, TOKENS_PER_BATCH.get(self.encoder.model.device.type, 8192)):
-                states, mask = self.encoder.states([ids[index] for index in batch])
-                if not torch.isfinite(states).all():
-                    rows = torch.nonzero(~torch.isfinite(states).all(-1).all(-1))[:, 0]
-                    raise UserError(
-                        f"{self.encoder.name}: the states of {len(rows)} texts are not finite, such as those of "
-                        f"{texts[batch[int(rows[0])]]!r}. The encoder is broken; nothing can be said about it."
-                    )
+                tokens = [ids[index] for index in batch]
+                read = self._read(tokens, [texts[index] for index in batch]) if set(groups) - {"embeddings"} else None
                 for group in groups:
-                    made = _pooled(group, states, mask, draws)
+                    source = self.encoder.word_embeddings(tokens) if group == "embeddings" else read
+                    made = _pooled(group, *source, draws)
                     parts[group].append(made)
                     size += sum(tensor.nbytes for tensor in made.values())
                 done += batch
@@ -222,6 +221,17 @@ class Embedder:
         if done:
             self._store(done, keys, parts)
         self.num_encoded += len(texts)
+
+    def _read(self, tokens: list[list[int]], texts: list[Text]) -> tuple[Tensor, Tensor]:
+        """Lets the encoder read a batch; refuses states that are no numbers."""
+        states, mask = self.encoder.states(tokens)
+        if not torch.isfinite(states).all():
+            rows = torch.nonzero(~torch.isfinite(states).all(-1).all(-1))[:, 0]
+            raise UserError(
+                f"{self.encoder.name}: the states of {len(rows)} texts are not finite, such as those of "
+                f"{texts[int(rows[0])]!r}. The encoder is broken; nothing can be said about it."
+            )
+        return states, mask
 
     def _store(self, done: list[int], keys: list[bytes], parts: dict[str, list[dict[str, Tensor]]]) -> None:
         for group, made in parts.items():
@@ -256,6 +266,8 @@ def _pooled(group: str, states: Tensor, mask: Tensor, draws: Tensor | None) -> d
     """Returns what a group keeps of a batch, on the CPU."""
     if group == "plain":
         return {name: pool(states, mask).cpu() for name, pool in PLAIN.items()}
+    if group == "embeddings":
+        return {"embeddings": mean_pooling(states, mask).cpu()}
     if group == "states":
         return {"states": states[mask].cpu(), "lengths": mask.sum(1).cpu()}
     scores = states @ draws.T / states.shape[-1] ** 0.5

@@ -108,6 +108,23 @@ class FrozenEncoder:
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         return output.last_hidden_state[:, :longest].float(), mask[:, :longest]
 
+    @torch.inference_mode()
+    def word_embeddings(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Returns the word embeddings of token ids, as the table has them: the encoder does not run.
+
+        Returns:
+            Float32 of shape `(batch_size, sequence_length, embedding_size)`, and the bool mask of the tokens that are
+            words, `(batch_size, sequence_length)`: those that are not special or, in a text without any, all of them.
+        """
+        special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+        longest = max(map(len, ids))
+        words = [[token not in special for token in row] for row in ids]
+        words = [row if any(row) else [True] * len(row) for row in words]
+        device = self.model.device
+        mask = torch.tensor([row + [False] * (longest - len(row)) for row in words], device=device)
+        rows = torch.tensor([[*row, *[self.pad_token_id] * (longest - len(row))] for row in ids], device=device)
+        return self.model.get_input_embeddings()(rows).float(), mask
+
 
 def best_dtype(name: str, device: torch.device) -> torch.dtype:
     """Returns the type that `auto`, `float32` or `bfloat16` stands for: `auto` is bfloat16 where it is fast."""

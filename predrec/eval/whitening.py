@@ -1,7 +1,8 @@
 """Vectors with the same variance in every direction, by a map that is fitted on other texts, without labels."""
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -33,6 +34,24 @@ class Whitening:
     def __call__(self, vectors: Tensor) -> Tensor:
         """Maps vectors, `(..., hidden_size)`; they keep their type."""
         return ((vectors.double() - self.mean) @ self.matrix).to(vectors.dtype)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a map is fitted on, and how.
+
+    Args:
+        texts (`Sequence[str]`): Texts, whose vectors become white.
+        epsilon (`float`): See [`EPSILON`].
+    """
+
+    texts: Sequence[str]
+    epsilon: float = EPSILON
+
+    @property
+    def name(self) -> str:
+        """A name for the texts and the setting."""
+        return hashlib.sha256(repr((list(self.texts), self.epsilon)).encode()).hexdigest()
 
 
 def fit_whitening(vectors: Tensor, epsilon: float = EPSILON) -> Whitening:

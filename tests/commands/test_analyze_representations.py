@@ -19,7 +19,7 @@ from tests.conftest import tiny_vocabulary
 from . import planted
 
 MACHINE = ["--num_threads", "1", "--encoder_dtype", "float32", "--num_attention_draws", "2"]
-POOLINGS = ("mean", "max", "weighted", "attention", "cls")
+POOLINGS = ("mean", "max", "weighted", "attention", "cls", "embeddings")
 SPECTRAL = {"spectral_entropy", "spectral_entropy_singular", "effective_rank", "stable_rank", "rank_90"}
 PAIRWISE = {"uniformity", "mean_cosine"}
 BY_CLASS = {"alignment", "alignment_outside", "intra_inter_ratio"}

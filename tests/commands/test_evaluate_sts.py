@@ -15,7 +15,7 @@ from predrec.eval.tasks import STS_TASKS, load_splits
 from . import planted
 
 MACHINE = ["--num_threads", "1", "--encoder_dtype", "float32", "--num_attention_draws", "2"]
-POOLINGS = ("mean", "max", "weighted", "attention", "cls")
+POOLINGS = ("mean", "max", "weighted", "attention", "cls", "embeddings")
 
 
 def evaluated(folder, data_dir, *words: str):
@@ -175,7 +175,7 @@ def test_rows_for_training_are_refused(refuse, similar):
 @pytest.mark.parametrize("pooling", ["attention-trained", "weighted-trained"])
 def test_trained_pooling_is_refused(refuse, similar, pooling):
     message = refuse("--data_dir", str(similar), "--pooling", pooling)
-    assert f"`pooling` '{pooling}' is not one of mean, max, weighted, attention, cls." in message
+    assert f"`pooling` '{pooling}' is not one of mean, max, weighted, attention, cls, embeddings." in message
 
 
 def test_task_of_classes_is_refused(refuse, data_dir):

@@ -49,9 +49,9 @@ def fitted(monkeypatch) -> list[int]:
     """How many vectors each map was fitted on."""
     sizes: list[int] = []
 
-    def fit(vectors):
+    def fit(vectors, epsilon):
         sizes.append(len(vectors))
-        return fit_whitening(vectors)
+        return fit_whitening(vectors, epsilon)
 
     monkeypatch.setattr(probe_glue, "fit_whitening", fit)
     return sizes
@@ -113,6 +113,14 @@ def test_map_is_fitted_for_each_draw_of_untrained_attention(probe, fitted):
     assert {record.draw for record in results.select(model="tiny")} == {0, 1}
 
 
+def test_map_follows_epsilon(run, tmp_path):
+    for epsilon in ("0.01", "0.1"):
+        assert run("--vectors", "whitened", "--whitening_epsilon", epsilon, folder=epsilon) == 0
+    path = "heads/tiny-0/sst2-mean-linear-whitened.safetensors"
+    heads = [load_file(tmp_path / folder / path) for folder in ("0.01", "0.1")]
+    assert not any(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
 def test_evaluation_alone_takes_the_heads_of_whitened_vectors(probe):
     trained = probe("--vectors", "raw", "whitened")
     again = probe("--vectors", "raw", "whitened", "--do_eval")
@@ -122,8 +130,9 @@ def test_evaluation_alone_takes_the_heads_of_whitened_vectors(probe):
 
 def test_evaluation_alone_refuses_heads_of_vectors_whitened_otherwise(run, text_file, capsys):
     assert run("--vectors", "whitened") == 0
-    assert run("--vectors", "whitened", "--whitening_file", str(text_file), "--do_eval") == 2
-    assert "are for another whitening" in capsys.readouterr().err
+    for words in (["--whitening_file", str(text_file)], ["--whitening_epsilon", "0.1"]):
+        assert run("--vectors", "whitened", *words, "--do_eval") == 2
+        assert "are for another whitening" in capsys.readouterr().err
 
 
 def test_console_shows_both(probe, capsys):
@@ -138,10 +147,12 @@ def test_console_shows_both(probe, capsys):
     [
         (["--vectors", "white"], "`vectors` 'white' is not one of raw, whitened"),
         (["--whitening_file", "texts.txt"], "`whitening_file` has no effect without `--vectors whitened`"),
+        (["--whitening_epsilon", "0.1"], "`whitening_epsilon` has no effect without `--vectors whitened`"),
+        (["--vectors", "whitened", "--whitening_epsilon", "-1"], "`whitening_epsilon` is -1.0; it must be at least 0"),
         (["--vectors", "whitened", "--pooling", "attention-trained"], "`pooling attention-trained` pools while it"),
         (["--vectors", "whitened", "--whitening_file", "absent.txt"], "`whitening_file`: 'absent.txt' does not exist"),
     ],
-    ids=["unknown", "no effect", "trained pooling", "absent"],
+    ids=["unknown", "no file", "no epsilon", "negative", "trained pooling", "absent"],
 )
 def test_what_cannot_be_had_is_refused(run, capsys, words, message):
     assert run(*words) == 2

@@ -79,6 +79,37 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(embeddings, "TOKENS_PER_BATCH", {"cpu": 12})
 
 
+def test_embeddings_are_the_mean_of_the_words_in_the_table(encoder):
+    """Without special tokens; the encoder does not run."""
+    special = {encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id}
+    tokens = [[token for token in row if token not in special] for row in encoder.tokenize(TEXTS)]
+    table = encoder.model.get_input_embeddings().weight
+    expected = torch.stack([table[row].mean(0) for row in tokens])
+    torch.testing.assert_close(embedder_of(encoder).vectors(TEXTS, "embeddings"), expected, **CLOSE)
+
+
+def test_embeddings_need_no_encoder(encoder, monkeypatch):
+    monkeypatch.setattr(type(encoder), "states", None)
+    assert len(embedder_of(encoder).vectors(TEXTS, "embeddings")) == len(TEXTS)
+
+
+def test_embeddings_stand_beside_what_the_encoder_made(encoder):
+    embedder = embedder_of(encoder)
+    embedder.encode(TEXTS, embedder.groups_for(["mean", "embeddings", "attention"]))
+    for pooling in ("mean", "embeddings"):
+        alone = embedder_of(encoder).vectors(TEXTS, pooling)
+        torch.testing.assert_close(embedder.vectors(TEXTS, pooling), alone, **CLOSE)
+
+
+def test_embeddings_count_unknown_words_and_empty_texts(encoder):
+    """A text without words has the mean of its special tokens."""
+    tokenizer, table = encoder.tokenizer, encoder.model.get_input_embeddings().weight
+    found = embedder_of(encoder).vectors(["☃", ""], "embeddings")
+    assert tokenizer.tokenize("☃") == [tokenizer.unk_token]
+    torch.testing.assert_close(found[0], table[tokenizer.unk_token_id], **CLOSE)
+    torch.testing.assert_close(found[1], table[[tokenizer.cls_token_id, tokenizer.sep_token_id]].mean(0), **CLOSE)
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_vectors_equal_the_pooling_of_each_text(encoder, embedder, pooling):
     torch.testing.assert_close(embedder.vectors(TEXTS, pooling), expected_vectors(encoder, TEXTS, pooling), **CLOSE)
