@@ -1,7 +1,7 @@
 """The one comparison that was declared before the runs: mean score of each seed, paired difference, verdict."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,19 +25,42 @@ class PrimaryResult:
         model, baseline (`dict[int, float]`): Mean score of each seed of the two arms.
         comparison (`Comparison`, *optional*): Of the differences of the seeds that both have; `None` without any.
         verdict (`str`): In words. Before the declared number of pairs is there, it is marked as interim.
+        parts (`dict[str, Part]`): What each task has to do with it, over the same seeds.
     """
 
     model: dict[int, float]
     baseline: dict[int, float]
     comparison: Comparison | None
     verdict: str
+    parts: dict[str, "Part"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One task of the mean.
+
+    Args:
+        model, baseline (`float`): Mean over the seeds.
+        comparison (`Comparison`): Of the differences.
+        without (`float`, *optional*): Mean difference of the other tasks; `None` without any.
+    """
+
+    model: float
+    baseline: float
+    comparison: Comparison
+    without: float | None
+
+
+def task_scores(results: Results, arm: str, scores: Mapping[str, str]) -> dict[int, np.ndarray]:
+    """Returns, of each seed that has them all, the scores; heads and poolings as the claims take them."""
+    found = [by_replicate(results, "probe", arm, task, metric, "mean") for task, metric in scores.items()]
+    seeds = sorted(set.intersection(*map(set, found)))
+    return {seed: np.array([one[seed] for one in found]) for seed in seeds}
 
 
 def mean_scores(results: Results, arm: str, scores: Mapping[str, str]) -> dict[int, float]:
-    """Returns, of each seed that has them all, the mean of the scores; heads and poolings as the claims take them."""
-    found = [by_replicate(results, "probe", arm, task, metric, "mean") for task, metric in scores.items()]
-    seeds = sorted(set.intersection(*map(set, found)))
-    return {seed: float(np.mean([one[seed] for one in found])) for seed in seeds}
+    """Returns the mean over the tasks of each seed of [`task_scores`]."""
+    return {seed: float(found.mean()) for seed, found in task_scores(results, arm, scores).items()}
 
 
 def compare_primary(results: Results, primary: Primary) -> PrimaryResult:
@@ -58,4 +81,23 @@ def compare_primary(results: Results, primary: Primary) -> PrimaryResult:
         words = verdict(differences, comparison.t_p, MARGIN, primary.level, min_seeds=MIN_PAIRS)
         if len(pairs) < primary.seeds:
             words += f" (interim: {len(pairs)} of {primary.seeds} declared pairs)"
-    return PrimaryResult(model, baseline, comparison, words)
+    return PrimaryResult(model, baseline, comparison, words, _parts(results, primary, pairs))
+
+
+def _parts(results: Results, primary: Primary, pairs: Sequence[int]) -> dict[str, Part]:
+    """Takes the mean apart: a difference may be one task's."""
+    model, baseline = (
+        np.stack([task_scores(results, arm, primary.scores)[seed] for seed in pairs])
+        for arm in (primary.model, primary.baseline)
+    )
+    differences = model - baseline
+    parts = {}
+    for index, task in enumerate(primary.scores):
+        others = np.delete(differences, index, 1)
+        parts[task] = Part(
+            float(model[:, index].mean()),
+            float(baseline[:, index].mean()),
+            compare(differences[:, index].tolist(), 1 - primary.level),
+            float(others.mean()) if others.size else None,
+        )
+    return parts

@@ -123,7 +123,27 @@ def primary_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:
         "p (sign flips)",
         "verdict",
     ]
-    return [*blocks, Table(header, [row])]
+    return [*blocks, Table(header, [row]), *_parts_table(primary, found)]
+
+
+def _parts_table(primary: Primary, found: PrimaryResult) -> list[Block]:
+    """Shows what each task has to do with the mean."""
+    rows = [
+        [
+            task,
+            f"{part.model:.4f}",
+            f"{part.baseline:.4f}",
+            f"{part.comparison.effect:+.4f}",
+            f"{part.comparison.low:+.4f} to {part.comparison.high:+.4f}" if part.comparison.num_seeds > 1 else "-",
+            "-" if part.without is None else f"{part.without:+.4f}",
+        ]
+        for task, part in found.parts.items()
+    ]
+    interval = f"{100 - 100 * primary.level:g} % interval"
+    header = ["score", primary.model, primary.baseline, "difference", interval, "mean difference without it"]
+    if not rows:
+        return []
+    return [Heading("What each task has to do with it", 3), Paragraph("Not tested."), Table(header, rows)]
 
 
 def effect_blocks(
@@ -179,11 +199,15 @@ def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str,
         # Within a seed: the machine may have been another, or a slower one, when others were made.
         pairs = [(typical[arm][seed], took) for seed, took in typical.get(other, {}).items() if seed in typical[arm]]
         if pairs and all(took > 0 for _, took in pairs):
-            ratio = np.mean([took / of_other for took, of_other in pairs])
-            match = f"{ratio:.3f} of {other}"
-            if abs(ratio - 1) > SAME_TIME:
+            ratios = [took / of_other for took, of_other in pairs]
+            match = f"{np.median(ratios):.3f} of {other}"
+            if len(ratios) > 1:
+                match += f" ({min(ratios):.3f} to {max(ratios):.3f})"
+            off = sum(abs(ratio - 1) > SAME_TIME for ratio in ratios)
+            if off:
                 notes.append(
-                    f"**{arm} and {other} did not take the same time** ({ratio:.2f}): read their comparison so."
+                    f"**{arm} and {other} did not take the same time** in {off} of {len(ratios)} pairs: read their "
+                    "comparison so."
                 )
         rows.append(
             [
@@ -200,8 +224,8 @@ def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str,
     header = ["arm", "updates", "tokens", "training", "at median speed", "time matched", "with evaluation", "machine"]
     text = (
         "Means over seeds. Training is the updates alone; at median speed it is what they would have taken without "
-        "what else the machine did. Times are matched within seeds, since machines differ over time; within "
-        f"{SAME_TIME:.0%} they count as the same."
+        "what else the machine did. Times are matched within seeds, since machines differ over time: median (least to "
+        f"most); within {SAME_TIME:.0%} they count as the same."
     )
     return [Heading("Time"), Paragraph(" ".join([text, *notes])), Table(header, rows)]
 

@@ -307,3 +307,10 @@ def test_by_checkpoint_is_raw_or_centred_as_in_the_paper(metric, centred):
 )
 def test_in_paper_convention_of_what_is_neither_raw_nor_centred(kind, variant, expected):
     assert in_paper_convention(Record(kind, "hybrid", "sst2", "accuracy", 0.5, variant=variant)) is expected
+
+
+@pytest.mark.parametrize("kind", ["probe", "geometry"])
+def test_bag_of_word_embeddings_is_in_no_claim(kind):
+    fields = {"task": "sst2", "metric": "rank_90", "value": 0.5, "variant": None if kind == "probe" else "centred"}
+    assert in_paper_convention(Record(kind, "hybrid", pooling="mean", **fields))
+    assert not in_paper_convention(Record(kind, "hybrid", pooling="embeddings", **fields))

@@ -94,6 +94,18 @@ def test_seeds_are_paired_by_number():
     assert (found.comparison.num_seeds, found.comparison.effect) == (1, pytest.approx(0.2))
 
 
+def test_part_of_a_task_is_its_difference_and_that_of_the_others():
+    runs = [content("mlm-time", seed, 0.5) for seed in (1, 2, 3)]
+    for seed in (1, 2, 3):
+        runs.append(content("hybrid", seed, 0.5 + seed / 100))
+        runs[-1]["measured"][2]["values"]["spearmanr"] = [0.8, 0.8]
+    found = compare_primary(merge_runs(runs), Primary("?", "hybrid", "mlm-time", SCORES, 8))
+    sst2, stsb = found.parts["sst2"], found.parts["stsb"]
+    assert (sst2.model, sst2.baseline, sst2.comparison.effect) == pytest.approx((0.52, 0.5, 0.02))
+    assert (stsb.model, stsb.comparison.effect, stsb.comparison.sd) == pytest.approx((0.8, 0.3, 0.0))
+    assert (sst2.without, stsb.without) == pytest.approx((0.3, 0.02))
+
+
 def test_nothing_measured_has_no_comparison():
     found = compare_primary(merge_runs([]), Primary("?", "hybrid", "mlm-time", SCORES, 8))
     assert (found.comparison, found.verdict) == (None, "too few seeds")

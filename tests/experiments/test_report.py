@@ -77,6 +77,15 @@ def test_claims_of_the_declared_pairs_alone_are_tested(written):
     assert re.findall(r"^## The paper's claims: (.*)$", written, flags=re.MULTILINE) == ["hybrid against mlm"]
 
 
+def test_declared_comparison_is_taken_apart_by_task(blocks):
+    """Over the declared arms; the mean without a task is that of the other."""
+    runs = [content("hybrid", seed, 0.6 + seed / 100) for seed in (1, 2)]
+    built = blocks(*runs, *(content("mlm-time", seed, 0.5) for seed in (1, 2)))
+    (table,) = [block for block in built if isinstance(block, Table) and block.header[0] == "score"]
+    assert [row[0] for row in table.rows] == ["sst2", "stsb"]
+    assert table.rows[0][1:4] == ["0.6150", "0.5000", "+0.1150"] and table.rows[0][5] == "+0.1150"
+
+
 def test_two_seeds_have_no_verdict(blocks):
     built = blocks(*(content(arm, seed) for arm in ARMS for seed in (1, 2)))
     (row,) = rows_below(built, "The declared comparison")
@@ -109,6 +118,17 @@ def test_times_are_matched_within_seeds(blocks):
     runs = [content("hybrid", 1, seconds_at_median_speed=50.0), content("mlm-time", 1, seconds_at_median_speed=55.0)]
     built = blocks(*runs, content("mlm-time", 2, seconds_at_median_speed=275.0))
     assert {row["arm"]: row["time matched"] for row in rows_below(built, "Time")}["mlm-time"] == "1.100 of hybrid"
+
+
+def test_times_that_cancel_out_are_told(blocks):
+    runs = [content("hybrid", seed, seconds_at_median_speed=100.0) for seed in (1, 2, 3)]
+    slow = [
+        content("mlm-time", seed, seconds_at_median_speed=took) for seed, took in ((1, 150.0), (2, 50.0), (3, 99.0))
+    ]
+    built = blocks(*runs, *slow)
+    matched = {row["arm"]: row["time matched"] for row in rows_below(built, "Time")}["mlm-time"]
+    assert matched == "0.990 of hybrid (0.500 to 1.500)"
+    assert "did not take the same time** in 2 of 3 pairs" in " ".join(getattr(block, "text", "") for block in built)
 
 
 def test_times_of_arms_without_a_seed_in_common_are_not_matched(blocks):
