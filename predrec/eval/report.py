@@ -16,7 +16,7 @@ from .language_report import about_language_models, language_blocks
 from .report_cells import bold, interval_cell, p_cell, spread, with_interval
 from .results import BASELINES, BEST_ON_EVAL, DEVELOPMENT, Results
 from .statistics import bootstrap_interval, compare, corrected, mcnemar_p, verdict
-from .tasks import TASKS
+from .tasks import TASKS, mean_metric
 
 SCORE_MARGIN = 0.01
 """Scores closer than this, one point, are equivalent in practice."""
@@ -201,7 +201,7 @@ FOR_CHOICES = (
 def score_blocks(results: Results, kind: str, title: str, with_published: bool) -> list[Block]:
     """Returns the section of one of the kinds of [`SCORES`]; nothing where there are none.
 
-    Those on held-out training rows, which are for choices, have the mean over the tasks, too.
+    Each row has the mean over its tasks, by the metrics of [`mean_metric`].
     """
     tasks = [task for task in dict.fromkeys(record.task for record in results.select(kind=kind)) if task in TASKS]
     if not tasks:
@@ -212,20 +212,21 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
         if probes and results.select(kind=kind, model=name):
             found = [results.values(kind=kind, model=name, task=task, metric=TASKS[task].metric) for task in tasks]
             rows.append([BASELINES[name], "-", *(spread(values) for values in found)])
-            means.append([values.mean() if len(values) else None for values in found])
+            whole = [results.values(kind=kind, model=name, task=task, metric=mean_metric(task)) for task in tasks]
+            means.append([*map(_mean, found), _mean_of_all(whole)])
     for how in _ways(results, kind):
         for name in results.model_names:
             found = [_seed_values(results, kind, name, task, TASKS[task].metric, how) for task in tasks]
             if any(len(values) for values in found):
                 rows.append([name, " ".join(map(str, filter(None, how))) or "-", *map(with_interval, found)])
-                means.append([values.mean() if len(values) else None for values in found])
+                whole = [_seed_values(results, kind, name, task, mean_metric(task), how) for task in tasks]
+                means.append([*map(_mean, found), _mean_of_all(whole)])
     header = ["model", "how", *(f"{task} ({TASKS[task].metric})" for task in tasks)]
-    if development and len(tasks) > 1:
-        header.append("mean")
-        for row, found in zip(rows, means, strict=True):
-            whole = None if None in found else float(np.mean(found))
-            row.append("-" if whole is None else f"{whole:.4f}")
-            found.append(whole)
+    if len(tasks) > 1:
+        others = [f"{task} by {mean_metric(task)}" for task in tasks if mean_metric(task) != TASKS[task].metric]
+        header.append(f"mean ({', '.join(others)})" if others else "mean")
+        for row, mean in zip(rows, means, strict=True):
+            row.append("-" if mean[-1] is None else f"{mean[-1]:.4f}")
     for column in range(len(header) - 2):
         cells = bold([row[2 + column] for row in rows], [mean[column] for mean in means], 1)
         for row, cell in zip(rows, cells, strict=True):
@@ -242,6 +243,16 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
     if kind == "probe" and with_published:
         blocks += _published_scores(results, tasks)
     return blocks
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _mean_of_all(values: Sequence[np.ndarray]) -> float | None:
+    """Returns the mean over tasks, if they are all there."""
+    found = [mean for mean in map(_mean, values) if mean is not None]
+    return float(np.mean(found)) if len(found) == len(values) else None
 
 
 def _all_metrics(results: Results, kind: str, tasks: Sequence[str]) -> list[Block]:

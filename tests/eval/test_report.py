@@ -731,7 +731,21 @@ def test_development_scores_are_not_mixed_with_others():
     assert rows_of(without_figures(results), PROBES)[0]["sst2 (accuracy)"] == "0.200"
 
 
-def test_scores_on_the_official_splits_have_no_mean():
-    results = seeds_results(hybrid=[0.7], mlm=[0.6])
+def test_mean_is_of_those_that_have_all_scores():
+    results = seeds_results(hybrid=[0.7, 0.9], mlm=[0.6])
     plant_seeds(results, "mlm", [0.1], task="cola", metric="matthews_correlation")
-    assert "mean" not in rows_of(build_report(results), PROBES)[0]
+    assert [row["mean"] for row in rows_of(without_figures(results), PROBES)] == ["-", "0.3500"]
+
+
+def test_mean_takes_mrpc_by_accuracy():
+    """The binary F1 of who always says the same is 0.81."""
+    results = seeds_results(hybrid=[0.7], mlm=[0.6])
+    for model, (f1, accuracy) in {"hybrid": (0.81, 0.7), "mlm": (0.8, 0.72)}.items():
+        plant_seeds(results, model, [f1], task="mrpc", metric="f1")
+        plant_seeds(results, model, [accuracy], task="mrpc", metric="accuracy")
+    rows = rows_of(without_figures(results), PROBES)
+    assert [row["mean (mrpc by accuracy)"] for row in rows] == ["**0.7000**", "0.6600"]
+
+
+def test_one_task_has_no_mean():
+    assert "mean" not in rows_of(without_figures(seeds_results(hybrid=[0.7])), PROBES)[0]
