@@ -111,8 +111,8 @@ def primary_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:
             str(comparison.num_seeds),
             f"{comparison.effect:+.4f}",
             f"{comparison.low:+.4f} to {comparison.high:+.4f}" if several else "-",
-            f"{comparison.t_p:.4f}" if several else "-",
-            f"{comparison.sign_flip_p:.4f}" if several else "-",
+            _p(comparison.t_p) if several else "-",
+            _p(comparison.sign_flip_p) if several else "-",
             f"**{found.verdict}**",
         ]
     header = [
@@ -250,6 +250,10 @@ def training_blocks(by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Bloc
         Table(["arm", *(title for title, _ in shown)], rows),
         *([figure] if figure is not None else []),
     ]
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 1e-4 else f"{value:.0e}"
 
 
 def _minutes(seconds: float) -> str:

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from scipy import stats
 
 from predrec.eval.document import Heading, Picture, Table
 from predrec.experiments.definition import Run, read_experiment
@@ -84,6 +85,15 @@ def test_declared_comparison_is_taken_apart_by_task(blocks):
     (table,) = [block for block in built if isinstance(block, Table) and block.header[0] == "score"]
     assert [row[0] for row in table.rows] == ["sst2", "stsb"]
     assert table.rows[0][1:4] == ["0.6150", "0.5000", "+0.1150"] and table.rows[0][5] == "+0.1150"
+
+
+def test_small_p_is_not_shown_as_zero(blocks):
+    noise = {1: 0.001, 2: -0.001, 3: 0.002, 4: -0.002, 5: 0.0}
+    runs = [content("hybrid", seed, 0.8 + noise[seed]) for seed in noise]
+    built = blocks(*runs, *(content("mlm-time", seed, 0.5) for seed in noise))
+    (row,) = rows_below(built, "The declared comparison")
+    expected = stats.ttest_1samp([0.3 + one for one in noise.values()], 0).pvalue
+    assert row["p (paired t)"] == f"{expected:.0e}" and row["p (sign flips)"] == "0.0625"
 
 
 def test_two_seeds_have_no_verdict(blocks):
