@@ -1,19 +1,21 @@
 """What fails around a run: a process that loads data, another process of the run. Said in words, with what is left."""
 
 import re
+import time
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import UserError
 from .checkpoints import checkpoints_in
 
+WORKER_DIED = (
+    "A process that loads data died. Systems end processes when memory runs out: fewer `dataloader_num_workers` "
+    "take less."
+)
 FAILURES = (
-    (
-        r"DataLoader worker \(pid",
-        "A process that loads data died. Systems end processes when memory runs out: fewer `dataloader_num_workers` "
-        "take less.",
-    ),
+    (r"DataLoader worker \(pid|Pin memory thread exited", WORKER_DIED),
     (
         r"gloo|NCCL|ProcessGroup|Connection (closed|reset) by peer|[Tt]imed out",
         "Another process of the run died, or has not answered for `ddp_timeout` seconds. What it printed says more.",
@@ -41,11 +43,26 @@ def failures_explained(output_dir: str | Path) -> Iterator[None]:
         meaning = next((meaning for pattern, meaning in FAILURES if re.search(pattern, str(error))), None)
         if meaning is None:
             raise
-        kept = checkpoints_in(output_dir)
-        left = f"{kept[-1].name} is intact" if kept else "No checkpoint was written before"
-        raise RunFailedError(
-            f"{meaning} ({' '.join(str(error).split())[:300]}) {left}: go on with `--resume_from_checkpoint true`."
-        ) from error
+        raise _failed(meaning, error, output_dir) from error
+    except (OSError, EOFError) as error:
+        if not _while_loading(error):
+            raise
+        # torch raises a second time where it hears of that process's end: here, and not in the words about the first.
+        with suppress(RuntimeError):
+            time.sleep(1)
+        raise _failed(WORKER_DIED, error, output_dir) from error
+
+
+def _failed(meaning: str, error: BaseException, output_dir: str | Path) -> RunFailedError:
+    kept = checkpoints_in(output_dir)
+    left = f"{kept[-1].name} is intact" if kept else "No checkpoint was written before"
+    said = " ".join(str(error).split())[:300] or type(error).__name__
+    return RunFailedError(f"{meaning} ({said}) {left}: go on with `--resume_from_checkpoint true`.")
+
+
+def _while_loading(error: BaseException) -> bool:
+    """Whether a batch was being fetched: its process may end in the middle of it, before torch knows."""
+    return any(frame.f_code.co_name == "_try_get_data" for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _own_words(error: UserError) -> str:

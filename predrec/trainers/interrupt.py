@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,11 +27,18 @@ def start_worker(worker_id: int, begin: Callable[[int], None] | None = None) -> 
         begin (`Callable`, *optional*): What else it does at first.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _unless_parent_is_gone
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
     if begin is not None:
         begin(worker_id)
+
+
+def _unless_parent_is_gone(kind, error, trace):
+    """Reports an error, unless it is that the process that trains no longer fetches a batch that it was promised."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _obey_parent(parent: int) -> None:

@@ -14,6 +14,7 @@ from predrec.data_collators import StreamedRows
 from predrec.errors import UserError
 from predrec.trainers.checkpoints import checkpoints_in, write_errors_explained
 from predrec.trainers.failures import RunFailedError, failures_explained
+from predrec.trainers.interrupt import _unless_parent_is_gone
 from tests import training
 
 
@@ -38,6 +39,42 @@ def test_dead_worker_is_named_and_the_run_can_go_on(tmp_path, persistent):
     resumed = training.trainer(tmp_path, **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert checkpoints_in(tmp_path)[-1].name == "checkpoint-12"
+
+
+class Lost:
+    """A batch whose process ends while it is fetched."""
+
+    def __reduce__(self):
+        return _lose, ()
+
+
+def _lose():
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+@pytest.mark.parametrize("signal_too", [False, True])
+def test_worker_that_dies_while_a_batch_is_fetched_is_named(tmp_path, signal_too, monkeypatch):
+    def sleep(seconds):
+        if signal_too:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr("predrec.trainers.failures.time.sleep", sleep)
+    loader = torch.utils.data.DataLoader([1, 2], num_workers=1, collate_fn=lambda rows: Lost())
+    words = r"process that loads data died.*\(\[Errno 104\] Connection reset by peer\) No checkpoint was written"
+    with pytest.raises(RunFailedError, match=words), failures_explained(tmp_path):
+        next(iter(loader))
+
+
+def test_other_connection_stays_what_it_is(tmp_path):
+    with pytest.raises(ConnectionResetError), failures_explained(tmp_path):
+        _lose()
+
+
+def test_worker_reports_errors_but_not_that_nobody_fetches_any_more(capsys):
+    _unless_parent_is_gone(ConnectionResetError, ConnectionResetError(), None)
+    assert capsys.readouterr().err == ""
+    _unless_parent_is_gone(ValueError, ValueError("a row of 7"), None)
+    assert capsys.readouterr().err == "ValueError: a row of 7\n"
 
 
 @pytest.mark.parametrize(
