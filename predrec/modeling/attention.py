@@ -61,7 +61,7 @@ def unpadded_attention(
         return _CpuAttention.apply(query, key, value, scaling, pieces), None
     if not query.shape[2]:  # No kernel is sure to take it; the sums keep the gradients of keys and values in place.
         return query.transpose(1, 2) + 0 * (key.sum() + value.sum()), None
-    if query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16) and not dropout:
+    if not dropout and _has_flash_attention(query):
         return _flash_attention(query, key, value, scaling, segments, key_segments), None
     return _padded_attention(query, key, value, scaling, dropout, segments, key_segments), None
 
@@ -163,20 +163,33 @@ def _product(left: Tensor, right: Tensor, scaling: float = 1.0) -> Tensor:
     return torch.baddbmm(out, left, right, beta=0, alpha=scaling).view(shape)
 
 
+def _has_flash_attention(query: Tensor) -> bool:
+    """Whether torch's flash attention takes such tensors: half precision, on Ampere or later, heads up to 256 wide."""
+    if query.device.type != "cuda" or query.dtype not in (torch.float16, torch.bfloat16) or query.shape[-1] > 256:
+        return False
+    return torch.cuda.get_device_properties(query.device).major >= 8
+
+
 def _flash_attention(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, segments: Segments, key_segments: Segments
 ) -> Tensor:
     """Runs torch's flash attention for sequences of different length."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.attention.varlen import varlen_attn
 
     head_dim = query.shape[-1]
-    if scaling != head_dim**-0.5:  # The kernel scales by this itself.
-        query = query * (scaling * head_dim**0.5)
+    missing = -head_dim % 8  # The kernel takes multiples of 8.
+    if missing:
+        query, key, value = (F.pad(tensor, (0, missing)) for tensor in (query, key, value))
+    if scaling != query.shape[-1] ** -0.5:  # The kernel scales by this itself.
+        query = query * (scaling * query.shape[-1] ** 0.5)
     query, key, value = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
-    output = varlen_attn(
-        query, key, value, segments.boundaries, key_segments.boundaries, segments.limit, key_segments.limit
-    )
-    return output[None]
+    # cuDNN, which torch prefers on Hopper and Blackwell, plans anew for every number of tokens: for every batch.
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        output = varlen_attn(
+            query, key, value, segments.boundaries, key_segments.boundaries, segments.limit, key_segments.limit
+        )
+    return output[None, ..., :head_dim]
 
 
 def _padded_attention(

@@ -100,6 +100,14 @@ class LLMJepaModel(nn.Module):
     def config(self):
         return self.base.config
 
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict | None = None, **kwargs) -> None:
+        """Lets the language model compute activations again in the backward pass, in place of keeping them."""
+        self.base.activation_checkpointing_enable(activation_checkpointing_kwargs, **kwargs)
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **kwargs) -> None:
+        """The name by which transformers before 5.23 calls `activation_checkpointing_enable`."""
+        self.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
+
     def train(self, mode: bool = True) -> "LLMJepaModel":
         super().train(mode)
         if self.target_decoder is not None:
@@ -109,8 +117,8 @@ class LLMJepaModel(nn.Module):
     @staticmethod
     def count_tokens(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Returns labelled tokens and pairs in a batch; the first token of a sequence is never predicted."""
-        pairs = torch.tensor(len(batch["input_ids"]), device=batch["labels"].device)
-        return batch["labels"][:, 1:].ne(-100).sum(), pairs
+        labels = batch["labels"]
+        return labels[:, 1:].ne(-100).sum(), labels.new_full((), len(labels))
 
     def forward(
         self,

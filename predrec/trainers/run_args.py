@@ -123,6 +123,8 @@ class RunArguments(TrainingArguments):
         super().__post_init__()
         # A batch has tensors that are not one row per example: it cannot be cut in pieces for other processes.
         self.accelerator_config.dispatch_batches = False
+        # Otherwise every tensor of every batch waits for the device.
+        self.accelerator_config.non_blocking = self.dataloader_pin_memory
         if self.accelerator_config.split_batches:
             raise ValueError("`accelerator_config`: `split_batches` must be false: a batch cannot be cut in pieces.")
         self._check()

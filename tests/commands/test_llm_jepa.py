@@ -19,6 +19,7 @@ from predrec.configuration.recipes import read_recipe
 from predrec.eval.results import read_results
 
 from .. import causal
+from ..processes import ROOT
 
 MODEL = json.dumps(
     {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -82,6 +83,18 @@ def test_prompt_of_the_card_is_as_in_training(compared):
     assert row["prompt"].startswith(before) and row["prompt"].endswith(after)
     ids = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == row["prompt"] and len(before) > 5 < len(after)
+
+
+@pytest.mark.parametrize("name", ["llama-3.2-1b", "llm-jepa-quickstart", "llm-jepa-synth"])
+def test_recipe_trains(name, tmp_path):
+    """With all it says of training; smaller, and from random weights."""
+    small = ["--gradient_accumulation_steps", "1", "--attn_implementation", "eager", "--generated_depth", "1"]
+    words = [*TINY, *small, "--compare", "llm_jepa", "--seeds", "1", "--output_dir", str(tmp_path / "run")]
+    recipe = tmp_path / "recipe.yaml"
+    text = (ROOT / "recipes" / f"{name}.yaml").read_text()
+    recipe.write_text(text.replace("model_name_or_path: meta-llama/Llama-3.2-1B-Instruct\n", ""))
+    assert finetune([str(recipe), *words]) == 0
+    assert list((tmp_path / "run").rglob("model.safetensors"))
 
 
 def test_results_say_what_was_measured_and_spent(compared):

@@ -1,5 +1,7 @@
 """The attention over sequences laid end to end: every kernel against softmax attention written out per sequence."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -371,6 +373,42 @@ def test_implementation_is_registered_with_transformers():
         with torch.no_grad():
             outputs.append([model(ids)[0], model(ids, attention_mask=mask)[0][mask.bool()]])
     torch.testing.assert_close(*outputs, **CLOSE)
+
+
+@pytest.mark.parametrize("scaling", [SCALING, 0.3])
+def test_flash_attention_is_called_as_it_wants(monkeypatch, scaling):
+    """Heads of a multiple of 8, its own scale, and no cuDNN, which plans for every number of tokens."""
+    lengths, key_lengths = LENGTHS["other-keys"]
+
+    def varlen_attn(query, key, value, boundaries, key_boundaries, limit, key_limit):
+        assert query.shape[-1] % 8 == 0 and all(tensor.is_contiguous() for tensor in (query, key, value))
+        assert torch.backends.cuda.flash_sdp_enabled() and not torch.backends.cuda.cudnn_sdp_enabled()
+        assert boundaries.diff().tolist() == lengths and key_boundaries.diff().tolist() == key_lengths
+        tensors = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
+        return naive(*tensors, lengths, key_lengths, query.shape[-1] ** -0.5)[0]
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
+    tensors = inputs(sum(lengths), sum(key_lengths))
+    actual = attention._flash_attention(*tensors, scaling, segments_of(lengths), segments_of(key_lengths))
+    assert_same(actual, naive(*tensors, lengths, key_lengths, scaling), tensors, **EXACT)
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "width", "major", "expected"),
+    [
+        ("cuda", torch.bfloat16, 64, 8, True),
+        ("cuda", torch.float16, 30, 9, True),
+        ("cuda", torch.float16, 64, 7, False),
+        ("cuda", torch.float32, 64, 9, False),
+        ("cuda", torch.bfloat16, 320, 9, False),
+        ("xpu", torch.bfloat16, 64, 9, False),
+    ],
+)
+def test_flash_attention_is_used_where_it_runs(monkeypatch, device, dtype, width, major, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+    query = SimpleNamespace(device=torch.device(device), dtype=dtype, shape=(1, 2, 5, width))
+    assert attention._has_flash_attention(query) is expected
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -51,6 +51,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, arguments):
     assert logged(whole, "jepa_loss") == logged(again, "jepa_loss")
 
 
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("arguments", [{"method": "llm_jepa"}, {"method": "llm_jepa", "target_grad": "ema"}], ids=str)
+def test_activations_may_be_computed_again(tmp_path, arguments, lora):
+    """The same training, with every layer checkpointed."""
+    adapt = (lambda model: with_lora(model, 4, dropout=0.0)) if lora else None
+    trained, calls = [], []
+    for again in (False, True):
+        trainer = llm_training.trainer(tmp_path, adapt, max_steps=2, gradient_checkpointing=again, **arguments)
+        layer = trainer.model.decoder.layers[0]
+        layer.input_layernorm.register_forward_hook(lambda *_: calls.append(1))
+        before = len(calls)
+        trainer.train()
+        trained.append((weights(trainer), len(calls) - before))
+    assert same(trained[0][0], trained[1][0])
+    assert trained[1][1] > trained[0][1]
+
+
 @pytest.mark.parametrize("method", ["ntp", "llm_jepa"])
 @pytest.mark.parametrize("pieces", [2, 4])
 def test_accumulated_updates_equal_whole_ones(tmp_path, method, pieces):

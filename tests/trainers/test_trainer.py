@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from predrec.trainers.ema import ema_decay_at
 from tests import training
@@ -258,6 +258,18 @@ class _Fixed(list):
     dataset = range(100)
     batch_size = 8
     sampler = None
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_batches_are_copied_without_waiting_where_their_memory_is_pinned(tmp_path, monkeypatch, pinned):
+    settled = TrainingArguments.__post_init__
+
+    def for_a_gpu(self):
+        settled(self)
+        self.dataloader_pin_memory = pinned  # It is never pinned for a CPU.
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", for_a_gpu)
+    assert training.trainer(tmp_path).accelerator.non_blocking is pinned
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
