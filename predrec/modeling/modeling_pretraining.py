@@ -463,15 +463,21 @@ class PredRecForPreTraining(PreTrainedModel):
         states = encode_text(self.encoder, input_ids, self._mask(attention_mask), layout)[0]
         return self._logits(states.flatten(0, -2), labels.flatten(), label_indices, layout)
 
-    def _idle_parameters(self, predicts: bool, reconstructs: bool) -> list[nn.Parameter]:
-        """Returns the trainable parameters that the loss does not reach, when a hybrid does with one of its losses."""
+    def idle_parameters(self, predicts: bool, reconstructs: bool, weighs: bool) -> list[nn.Parameter]:
+        """Returns the trainable parameters that an update does not train, when a hybrid does with one of its losses.
+
+        Args:
+            predicts (`bool`): Whether it has a JEPA loss.
+            reconstructs (`bool`): Whether it has a masked-LM loss.
+            weighs (`bool`): Whether learned weights of the two are trained.
+        """
         idle = []
         if self.predictor is not None and not predicts:
             idle += self.predictor.parameters()
         if self.config.objective == "hybrid" and not reconstructs:
             used = {id(parameter) for parameter in self.encoder.parameters()}
             idle += [parameter for parameter in self.masked_lm.parameters() if id(parameter) not in used]
-        if self.active_objective != self.config.objective:
+        if not weighs:
             idle += [weight for weight in (self.loss_logit, self.loss_log_variances) if weight is not None]
         return idle
 
@@ -593,9 +599,10 @@ class PredRecForPreTraining(PreTrainedModel):
             if not self.training:
                 output.mlm_correct = (logits.argmax(-1) == answers).sum()
 
-        if self.training:
-            # Data-parallel training waits for the gradient of every trainable parameter, idle or not.
-            loss = loss + 0 * sum(parameter.sum() for parameter in self._idle_parameters(predicts, reconstructs))
+        if self.training and process_count() > 1:
+            # Data-parallel training waits for the gradient of every trainable parameter, idle or not; shards do not.
+            idle = self.idle_parameters(predicts, reconstructs, self.active_objective == self.config.objective)
+            loss = loss + 0 * sum(parameter.sum() for parameter in idle if own_part(parameter) is parameter)
         output.loss = loss + addend * share
         return output
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.utils import logging
 
@@ -15,6 +15,7 @@ from ..modeling import PredRecForPreTraining
 from .collapse import MIN_MONITORED, CollapseMonitorCallback
 from .ema import EMACallback, ScheduleCallback, ema_decay_at
 from .export import export_encoder
+from .idle import IdleCallback
 from .model_card import write_model_card
 from .objective_trainer import ObjectiveTrainer
 from .training_args import PredRecTrainingArguments
@@ -60,7 +61,7 @@ class PredRecTrainer(ObjectiveTrainer):
 
     def own_callbacks(self) -> list[TrainerCallback]:
         """Schedules, the average and the monitor, where they apply."""
-        callbacks = [*super().own_callbacks(), ScheduleCallback()]
+        callbacks = [*super().own_callbacks(), ScheduleCallback(), IdleCallback(self)]
         if self.model.config.has_target_encoder:
             callbacks.append(EMACallback(self.finite_guard))
         if self.eval_dataset is not None and len(self.eval_dataset) >= MIN_MONITORED:
@@ -71,13 +72,24 @@ class PredRecTrainer(ObjectiveTrainer):
 
     def skips_jepa(self) -> bool:
         """Says, from seed and update alone, whether this update does without the JEPA branch, on every process."""
-        config, step = self.model.config, self.state.global_step
         if self.model.active_objective != "hybrid":
             return False
-        if step < config.jepa_start * self.state.max_steps:
-            return True
-        share = config.jepa_dropout
-        return share > 0 and np.random.default_rng((self.args.seed, step)).random() < share
+        share, step = self.model.config.jepa_dropout, self.state.global_step
+        dropped = share > 0 and np.random.default_rng((self.args.seed, step)).random() < share
+        return dropped or not self.jepa_has_begun()
+
+    def jepa_has_begun(self) -> bool:
+        """Says whether `jepa_start` is over."""
+        return self.state.global_step >= self.model.config.jepa_start * self.state.max_steps
+
+    def idle_parameters(self) -> list[nn.Parameter]:
+        """Returns the trainable parameters that this update does not train."""
+        active, objective = self.model.active_objective, self.model.config.objective
+        return self.model.idle_parameters(
+            predicts=active != "mlm" and not self.skips_jepa(),
+            reconstructs=active != "jepa",
+            weighs=active == objective and self.jepa_has_begun(),
+        )
 
     def schedule_values(self) -> dict[str, float]:
         """Returns lambda and the EMA decay as they are now; what the objective lacks is left out."""

@@ -13,6 +13,7 @@ CASES = {
     "padded": {"packing": False},
     "mlm": {"objective": "mlm"},
     "uncertainty": {"loss_weighting": "uncertainty"},
+    "late": {"jepa_start": 0.4, "weight_decay": 0.5},
     "accumulated": {"packing": False, "gradient_accumulation_steps": 2},
     "vicreg": {"jepa_loss": "vicreg", "center_targets": True},
     "infonce": {"jepa_loss": "infonce", "packing": False, "gradient_accumulation_steps": 2},

@@ -32,6 +32,8 @@ CASES = {
         WRAP | {"state_dict_type": "SHARDED_STATE_DICT"},
     ),
     "crops": (training.CROPS, WRAP),
+    "late": ({"jepa_start": 0.75}, WRAP),
+    "late-pieces": ({"jepa_start": 0.75}, WRAP | {"state_dict_type": "SHARDED_STATE_DICT"}),
     "mlm": ({"objective": "mlm", "bf16": True}, {"auto_wrap_policy": "NO_WRAP"}),
 }
 COMPARED = ("loss", "grad_norm", "mlm_loss", "jepa_loss", "loss_lambda", "skipped_steps")
