@@ -12,7 +12,7 @@ import numpy as np
 
 from .geometry import CENTRED_IN_PAPER
 from .results import Record, Results
-from .statistics import Comparison, Verdict, compare, corrected, verdict
+from .statistics import Comparison, Verdict, compare, corrected, equivalence_p, verdict
 from .tasks import TASKS
 
 MARGINS = {"uniformity": 0.05}
@@ -89,7 +89,8 @@ class ClaimResult:
         claim (`Claim`): Which.
         cells (`list[Cell]`): Every task, pooling and metric, with p corrected by Holm within the claim.
         overall (`Comparison`): Of the deciding metric's mean over tasks and poolings.
-        p (`float`): Of `overall`, paired t, corrected by Holm over the claims that could be tested.
+        p (`float`): Of `overall`, paired t, corrected by Holm over the claims that could be tested; the tests of
+            equivalence that decide claims of similarity are in the same family.
         verdict (`str`): In words.
     """
 
@@ -155,14 +156,17 @@ def evaluate_family(
         One list per pair.
     """
     tested = [_testable(results, model, baseline) for model, baseline in pairs]
-    ps = iter(corrected([compare(overall).t_p for found in tested for _, _, overall, _ in found]))
-    return [
-        [
-            ClaimResult(claim, cells, compare(overall), p, _in_words(claim, overall, p, margin, alpha))
-            for (claim, cells, overall, margin), p in zip(found, ps, strict=False)
-        ]
-        for found in tested
-    ]
+    flat = [(claim, overall, margin) for found in tested for claim, _, overall, margin in found]
+    similar = [(overall, margin) for claim, overall, margin in flat if claim.direction == 0]
+    same = [equivalence_p(*one) if len(one[0]) > 1 else 1.0 for one in similar]
+    ps = corrected([compare(overall).t_p for _, overall, _ in flat] + same)
+    different, same = iter(ps[: len(flat)]), iter(ps[len(flat) :])
+
+    def judged(claim: Claim, cells: list[Cell], overall: np.ndarray, margin: float) -> ClaimResult:
+        p, p_same = next(different), next(same) if claim.direction == 0 else None
+        return ClaimResult(claim, cells, compare(overall), p, _in_words(claim, overall, p, p_same, margin, alpha))
+
+    return [[judged(*one) for one in found] for found in tested]
 
 
 def _testable(results: Results, model: str, baseline: str) -> list[tuple[Claim, list[Cell], np.ndarray, float]]:
@@ -208,6 +212,14 @@ def _cells(results: Results, claim: Claim, model: str, baseline: str) -> list[Ce
     return [Cell(*one, compare(one[-1]), p) for one, p in zip(found, ps, strict=True)]
 
 
-def _in_words(claim: Claim, differences: Sequence[float], p: float, margin: float, alpha: float) -> str:
+def _in_words(
+    claim: Claim, differences: Sequence[float], p: float, p_same: float | None, margin: float, alpha: float
+) -> str:
     found = verdict(differences, p, margin, alpha)
+    if p_same is not None and found != "too few seeds":
+        # What is claimed is that a difference does not matter: one that is sure and small does not refute it.
+        if p_same < alpha:
+            found = "equivalent"
+        elif found == "equivalent":  # Without the correction only.
+            found = "undecided"
     return WORDS[abs(claim.direction)].get(found, found)

@@ -7,6 +7,7 @@ from statsmodels.stats.multitest import multipletests
 
 from predrec.eval.claims import CLAIMS, by_checkpoint, evaluate_claims, in_paper_convention
 from predrec.eval.results import Record, add_record
+from predrec.eval.statistics import equivalence_p
 
 from .made import full_results, plant, results_of, variant_in_paper
 
@@ -69,6 +70,19 @@ def test_claims_are_contradicted_where_planted(number):
 
 def test_claims_of_equality_are_contradicted_by_better_scores():
     assert claim_of(planted(5, 0.1 + 0.02 * NOISE), 5).verdict == "contradicted: better"
+
+
+def test_claims_of_equality_hold_for_a_sure_difference_that_does_not_matter():
+    differences = 0.002 + 0.0003 * NOISE
+    found = claim_of(planted(5, differences), 5)
+    assert found.p < 0.001 and found.verdict == "holds"
+
+
+def test_claims_of_equality_need_the_corrected_p_of_equivalence():
+    """At p = 0.04 they do not hold, since the test of a difference is in their family."""
+    differences = 0.01 * 8**0.5 / stats.t.isf(0.04, 7) * stats.zscore(CHECKPOINTS, ddof=1)
+    assert equivalence_p(differences, 0.01) == pytest.approx(0.04)
+    assert claim_of(planted(5, differences), 5).verdict == "undecided"
 
 
 @pytest.mark.parametrize("number", [number for number in SIGNS if number != 5])
