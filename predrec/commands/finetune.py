@@ -87,10 +87,13 @@ def finetune_once(
             f"{path!r} is not fine-tuned ({sorted(info['missing_keys'])[0]} is missing): pass `--do_train`."
         )
     datasets = [tokenized(split, encoder.tokenizer, encoder.max_seq_length, task) for split in splits]
+    # What attends to padding gives the same states only at the same length.
+    whole = getattr(model.config, "attend_to_padding", False)
+    padding = {"padding": "max_length", "max_length": encoder.max_seq_length} if whole else {}
     trainer = Trainer(
         model=model,
         args=training,
-        data_collator=DataCollatorWithPadding(encoder.tokenizer),
+        data_collator=DataCollatorWithPadding(encoder.tokenizer, **padding),
         train_dataset=datasets[0],
         eval_dataset=datasets[1],
         processing_class=encoder.tokenizer,

@@ -152,7 +152,7 @@ def _claims(found: list[ClaimResult], model: str, baseline: str, num_pairs: int 
             "Differences are between checkpoints, paired in the order given, averaged over tasks, poolings, heads and "
             "draws, and counted in the claimed direction: above 0 agrees with the claim. Paired t, corrected by Holm "
             f"over the claims{f' of all {num_pairs} comparisons' if num_pairs > 1 else ''}; cells are tasks, poolings "
-            "and measures."
+            "and measures. A claim of similar scores holds if a test of equivalence in the same family says so."
         ),
         Table(header, rows),
     ]

@@ -76,8 +76,9 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
         whiten_epsilon (`float`, defaults to 0.01):
             What is added to the variance of every direction, as a share of the mean: how far small ones are raised.
         center_decay (`float`, defaults to 0.9):
-            Decay of running mean and covariance. The targets drift while the encoder learns: a slow mean lags behind
-            them and leaves in what it should take out. A covariance has many more numbers, and wants 0.99.
+            Decay of running mean and covariance in an update, whatever the accumulation. The targets drift while the
+            encoder learns: a slow mean lags behind them and leaves in what it should take out. A covariance has many
+            more numbers, and wants 0.99.
         pool_targets (`bool`, defaults to `False`):
             Compare the means of each target block's latents in place of the latents of its tokens: what the block is
             about, not what stands where. Blocks of one text are never each other's negatives in `"infonce"`.

@@ -365,12 +365,12 @@ class PredRecForPreTraining(PreTrainedModel):
         with torch.autocast(latents.device.type, enabled=False):
             return whiten(latents, self.target_covariance, self.config.whiten_epsilon)
 
-    def _update_moments(self, latents: Tensor, mask: Tensor):
+    def _update_moments(self, latents: Tensor, mask: Tensor, share: Tensor | None):
         """Goes on with the running moments, those of what is compared: of means of blocks, if targets are pooled."""
         with torch.autocast(latents.device.type, enabled=False):
             latents, mask = self.pool(latents.detach(), mask)
             moments = self.target_center, self.target_covariance, self.num_centered
-            update_moments(*moments, latents, mask, self.config.center_decay)
+            update_moments(*moments, latents, mask, self.config.center_decay, share)
 
     def pool(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns latents in float32, and which count, as the JEPA loss compares them: means of blocks, if pooled."""
@@ -567,12 +567,13 @@ class PredRecForPreTraining(PreTrainedModel):
                 counted = torch.ones_like(token_ids, dtype=torch.bool)
             places = token_ids if layout is None else layout.in_text(token_ids)
             target = self.target_states(original_input_ids, attention_mask, layout).flatten(0, -2)[places]
+            output.num_targets = self._count_targets(target_mask)
             if self.training and self.target_center is not None:
-                self._update_moments(target, counted)
+                part = None if targets_in_update is None else output.num_targets / targets_in_update.clamp(min=1)
+                self._update_moments(target, counted, part)
             target = self.normalize_targets(target)
             jepa_loss = self.jepa_loss(predicted, target, counted, target_ids)
             output.jepa_loss = jepa_loss.detach()
-            output.num_targets = self._count_targets(target_mask)
             share = _share(output.num_targets, targets_in_update)
             # A loss that is left out now and then counts the more when it is not.
             kept = 1 - self.config.jepa_dropout if self.training else 1

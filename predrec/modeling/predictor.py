@@ -9,6 +9,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .attention import UNPADDED
 from .configuration_predrec import PredRecConfig
 from .encoders import attention_masks, segment_arguments
 from .layout import Layout
@@ -51,9 +52,10 @@ class CrossAttention(nn.Module):
         key, value = key_value.unbind(dim=2)
         if rotary is not None:
             query, key = apply_rotary(query, *rotary[0]), apply_rotary(key, *rotary[1])
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        kernel = self.config._attn_implementation
+        if attention_mask is not None and kernel not in ("eager", UNPADDED):
+            kernel = "sdpa"  # Others take a mask in forms of their own, as long as the queries.
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(kernel, eager_attention_forward)
         output, _ = attention(
             self, query, key, value, attention_mask, dropout=0.0, scaling=self.head_dim**-0.5, **kwargs
         )
@@ -223,6 +225,8 @@ class PredRecPredictor(PredRecPreTrainedModel):
         else:
             targets, target_indices = targets.flatten(1, 2), target_indices.flatten(1)
             mask = attention_masks(self.config, context_mask, context.dtype, num_queries=targets.shape[1])
+            if mask.ndim == 2:  # Of a kernel that would take it for the mask of the targets.
+                mask = mask.bool()[:, None, None].expand(-1, 1, targets.shape[1], -1)
             options = {"attention_mask": mask}
         rotary = None
         if self.config.position_embedding_type == "rotary":

@@ -3,12 +3,18 @@
 import torch
 from torch import Tensor
 
-from .gathering import total
+from .gathering import process_count, total
 
 
 @torch.no_grad()
 def update_moments(
-    center: Tensor, covariance: Tensor | None, count: Tensor, latents: Tensor, mask: Tensor, decay: float
+    center: Tensor,
+    covariance: Tensor | None,
+    count: Tensor,
+    latents: Tensor,
+    mask: Tensor,
+    decay: float,
+    share: Tensor | None = None,
 ) -> None:
     """Moves running moments towards those of a batch, over all processes; in place, without waiting for the device.
 
@@ -19,18 +25,21 @@ def update_moments(
         center (`torch.FloatTensor` of shape `(hidden_size,)`): Running mean.
         covariance (`torch.FloatTensor` of shape `(hidden_size, hidden_size)`, *optional*):
             Running mean product of deviations from the running mean.
-        count (`torch.FloatTensor` of shape `()`): Batches that the moments are of.
+        count (`torch.FloatTensor` of shape `()`): Updates that the moments are of.
         latents (`torch.FloatTensor` of shape `(..., hidden_size)`): Of this process.
         mask (`torch.BoolTensor` of shape `(...)`): Which of them count.
-        decay (`float`): Weight of what was there before, once that is long enough.
+        decay (`float`): Weight of what was there before the update, once that is long enough.
+        share (`torch.FloatTensor` of shape `()`, *optional*):
+            Which part of the update's latents, over all processes, these are; all of them when absent.
     """
     latents, weights = latents.flatten(0, -2).float(), mask.flatten()[:, None].float()
-    sums = total(torch.cat([(latents * weights).sum(0), weights.sum(0)]))
-    usable = sums.isfinite().all() & (sums[-1] > 0)
-    number = sums[-1].clamp(min=1)
-    count += usable
-    weight = torch.clamp(1 / count, min=1 - decay, max=1)
-    center.lerp_(torch.where(usable, sums[:-1] / number, center), weight)
+    own = weights.new_ones(1) / process_count() if share is None else share.float()[None]
+    sums = total(torch.cat([(latents * weights).sum(0), weights.sum(0), own]))
+    usable = sums.isfinite().all() & (sums[-2] > 0)
+    number, share = sums[-2].clamp(min=1), sums[-1]
+    count += torch.where(usable, share, 0)
+    weight = torch.clamp(share / count, min=1 - decay**share, max=torch.ones_like(share))
+    center.lerp_(torch.where(usable, sums[:-2] / number, center), weight)
     if covariance is not None:
         deviations = (latents - center) * weights
         products = total(deviations.T @ deviations) / number

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from ..modeling import PredRecForPreTraining
 from .geometry import effective_rank, uniformity
+from .random_state import kept_random_state
 from .strategies import autocast, fetch_weights_for
 
 logger = logging.get_logger(__name__)
@@ -58,6 +59,12 @@ def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str,
         it if targets are pooled, where there is one, the target of another text at the same position) and
         `jepa_margin`, by which the JEPA loss beats the best of them.
     """
+    with kept_random_state(model.device):
+        return _measures(model, batch)
+
+
+@torch.no_grad()
+def _measures(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str, float]:
     texts = batch.get("original_input_ids")
     texts = _unmasked(batch) if texts is None else texts
     mask = batch.get("attention_mask")

@@ -23,6 +23,7 @@ from .finite import Finding, FiniteGuard, SkipCallback, check_finite, not_finite
 from .interrupt import start_worker
 from .length_groups import SeededLengthGroups
 from .metrics import MetricSums
+from .random_state import kept_random_state
 from .run_args import RunArguments
 from .speed import SpeedLog
 from .strategies import autocast, check_strategy, compute_as_copies_do, in_step, is_sharded, whole_weights
@@ -68,6 +69,15 @@ class ObjectiveTrainer(Trainer):
         data_fingerprint: str | None = None,
         **kwargs,
     ):
+        for name in ("compute_metrics", "preprocess_logits_for_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"`{name}` is not for this trainer: its evaluations keep no predictions. Leave it out."
+                )
+        if isinstance(kwargs.get("eval_dataset"), dict):
+            raise ValueError(
+                "`eval_dataset` must be one dataset: for others call `evaluate(them, metric_key_prefix=)`."
+            )
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         check_strategy(args, self.accelerator, model)
         compute_as_copies_do(self.accelerator)
@@ -273,11 +283,15 @@ class ObjectiveTrainer(Trainer):
         finally:
             self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = kept
 
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """As in evaluation."""
+        return self.get_eval_dataloader(test_dataset)
+
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         if self.is_in_train:
             self.raise_if_not_finite()
         # Some losses draw random directions: evaluating, the monitor included, must not change what training draws.
-        with self._not_training(), torch.random.fork_rng():
+        with self._not_training(), kept_random_state(self.args.device):
             return super().evaluate(*args, **kwargs)
 
     def evaluation_loop(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, send_to_device
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, register_fsdp_forward_method
@@ -163,4 +163,5 @@ def in_step(loader: DataLoader, accelerator: Accelerator) -> Iterator[tuple[Any,
     for batch in loader:
         yield batch, True
     for _ in range(spare):
-        yield loader.collate_fn([loader.dataset[0]]) if batch is None else batch, False
+        batch = loader.collate_fn([loader.dataset[0]]) if batch is None else batch
+        yield send_to_device(batch, accelerator.device), False

@@ -51,6 +51,7 @@ class PredRecTrainer(ObjectiveTrainer):
         data_fingerprint: str | None = None,
         **kwargs,
     ):
+        check_views(model, data_collator)
         super().__init__(model, args, data_collator, recipe, card_facts, data_fingerprint, **kwargs)
         # Compiled for a CPU, attention has no kernel for sequences laid end to end.
         unpad = model.takes_layout and not (args.torch_compile and args.device.type == "cpu")
@@ -172,3 +173,19 @@ class PredRecTrainer(ObjectiveTrainer):
             token=token or self.args.hub_token,
             revision=revision or self.args.hub_revision,
         )
+
+
+def check_views(model: PredRecForPreTraining, collator: DataCollatorForPreTraining) -> None:
+    """Refuses batches that are made for another objective than the model's.
+
+    Raises:
+        ValueError: If contexts, targets or labels are not those that the model takes.
+    """
+    config = model.config
+    if config.objective != "jepa" and collator.label_view != config.mlm_view:
+        raise ValueError(f"`label_view` of the collator is {collator.label_view}, but `mlm_view` {config.mlm_view}.")
+    if config.objective != "mlm":
+        if not collator.num_target_blocks:
+            raise ValueError(f"`objective` is {config.objective}: `num_target_blocks` of the collator must not be 0.")
+        if (collator.crop_length is not None) != (config.jepa_view == "crops"):
+            raise ValueError(f"`jepa_view` is {config.jepa_view}, but `crop_length` {collator.crop_length}.")

@@ -2,11 +2,13 @@
 
 import dataclasses
 import itertools
+import json
 import shutil
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from transformers import DataCollatorWithPadding
 
 from predrec.commands.probe_glue import main
 from predrec.configuration.evaluation_arguments import POOLINGS
@@ -487,6 +489,21 @@ def finetune(tmp_path, data_dir):
 def test_fine_tuning_records_every_metric(finetune, tiny_encoder, tmp_path, model_type):
     records = finetune(tiny_encoder(tmp_path / "encoder", model_type)).select(kind="finetune")
     assert {record.metric for record in records} == METRICS["sst2"]
+
+
+def test_fine_tuning_pads_as_far_as_an_encoder_attends(finetune, tiny_encoder, tmp_path, monkeypatch):
+    """What attends to padding would score a text by what else is in its batch."""
+    folder, seen = tiny_encoder(tmp_path / "encoder", "predrec"), []
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"attend_to_padding": True}))
+    kept = DataCollatorWithPadding.__call__
+    monkeypatch.setattr(
+        DataCollatorWithPadding,
+        "__call__",
+        lambda self, rows: (batch := kept(self, rows), seen.append(batch["input_ids"].shape[1]))[0],
+    )
+    finetune(folder, "sst2", "--max_seq_length", "24")
+    assert set(seen) == {24}
 
 
 def test_fine_tuning_records_who_was_trained(finetune, encoder_dir):

@@ -142,3 +142,13 @@ def test_predictor_gradient_reaches_context_and_every_parameter(inputs, attentio
 
 def test_predictor_mask_token_is_initialised():
     assert predictor_with().mask_token.abs().max() > 0
+
+
+@pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2"])
+def test_cross_predictor_masks_the_context_whatever_the_encoder_attends_with(inputs, attention):
+    """Kernels that take a mask of their own, as long as the queries, must not be given that of the context."""
+    torch.manual_seed(0)
+    predictor = PredRecPredictor(pretraining_config().predictor_config(), HIDDEN_SIZE, attention="cross").eval()
+    expected = predictor(**inputs)
+    predictor.config._attn_implementation_internal = attention
+    torch.testing.assert_close(predictor(**inputs), expected, **CLOSE)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
+from predrec.trainers import PredRecTrainer
 from predrec.trainers.ema import ema_decay_at
 from tests import training
 
@@ -48,6 +49,19 @@ def test_accumulation_equals_the_large_batch(flat, objective, packing):
         # Float32 sums in another order; six updates of Adam magnify that a little.
         assert logged(parts, name) == pytest.approx(logged(whole, name), rel=2e-4), name
     assert len(logged(whole, "loss")) == 6
+
+
+@pytest.mark.parametrize("options", [{"center_targets": True}, training.CROPS], ids=["center", "whiten"])
+def test_accumulation_moves_center_and_covariance_as_far_as_the_large_batch(flat, options):
+    options = options | {"max_steps": 12, "packing": False, "learning_rate": 1e-9, "center_decay": 0.5}
+    whole = flat(**options, per_device_train_batch_size=8).model
+    parts = flat(**options, per_device_train_batch_size=2, gradient_accumulation_steps=4).model
+    assert parts.num_centered == pytest.approx(12, rel=1e-5) and whole.num_centered == 12
+    # What comes first in an update counts a little less than what comes last.
+    for name in ("target_center", "target_covariance"):
+        one, other = getattr(whole, name), getattr(parts, name)
+        if one is not None:
+            assert (one - other).norm() < 0.1 * one.norm(), name
 
 
 def test_accumulation_is_exact_for_the_context_view(flat):
@@ -286,3 +300,31 @@ def test_training_never_waits_for_the_gpu_between_log_lines(tmp_path, options):
         warnings.simplefilter("always")
         trainer.train()
     assert not [str(warning.message) for warning in caught if "synchronizing" in str(warning.message)]
+
+
+@pytest.mark.parametrize(
+    ("options", "made_for", "message"),
+    [
+        ({}, {"label_view": "context"}, "`label_view` of the collator is context, but `mlm_view` full"),
+        ({"mlm_view": "context"}, {}, "`label_view` of the collator is full, but `mlm_view` context"),
+        (training.CROPS, {}, "`jepa_view` is crops, but `crop_length` None"),
+        ({}, {"crop_length": (3, 7)}, r"`jepa_view` is blocks, but `crop_length` \(3, 7\)"),
+        ({}, {"objective": "mlm"}, "`num_target_blocks` of the collator must not be 0"),
+    ],
+)
+def test_batches_for_another_objective_are_refused(tmp_path, options, made_for, message):
+    with pytest.raises(ValueError, match=message):
+        PredRecTrainer(training.model(**options), training.training_arguments(tmp_path), training.collator(**made_for))
+
+
+@pytest.mark.parametrize("name", ["compute_metrics", "preprocess_logits_for_metrics", "eval_dataset"])
+def test_what_evaluations_cannot_use_is_refused(tmp_path, name):
+    given = {name: {"one": training.rows(100, 120)} if name == "eval_dataset" else (lambda *values: {})}
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        PredRecTrainer(training.model(), training.training_arguments(tmp_path), training.collator(), **given)
+
+
+def test_prediction_takes_the_batches_of_evaluation(tmp_path):
+    trainer = training.trainer(tmp_path, mlm_view="context")
+    rows = training.rows(100, 120)
+    assert trainer.predict(rows).metrics["test_mlm_loss"] == trainer.evaluate(rows)["eval_mlm_loss"]
