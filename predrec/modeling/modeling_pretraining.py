@@ -600,7 +600,7 @@ class PredRecForPreTraining(PreTrainedModel):
             if not self.training:
                 output.mlm_correct = (logits.argmax(-1) == answers).sum()
 
-        if self.training and process_count() > 1:
+        if self.training:
             # Data-parallel training waits for the gradient of every trainable parameter, idle or not; shards do not.
             idle = self.idle_parameters(predicts, reconstructs, self.active_objective == self.config.objective)
             loss = loss + 0 * sum(parameter.sum() for parameter in idle if own_part(parameter) is parameter)
