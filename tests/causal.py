@@ -38,6 +38,9 @@ TEMPLATES = {
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
     "qwen": "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "thoughts": "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if loop.last and m.role == 'assistant' %}"
+    "<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     "deepseek": "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}<|head|>{{ m.content }}"
     "{{ eos_token }}{% else %}{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|head|>{% endif %}",
     "no tail": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"

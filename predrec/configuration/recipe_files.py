@@ -10,9 +10,12 @@ from ..errors import UserError
 MAX_BYTES = 2**18
 """Largest recipe that is read, a hundred times the largest one here: parsing it takes seconds, not hours."""
 
+NOTHING = ("", "~", "null", "Null", "NULL")
+"""How YAML writes that there is no value."""
+
 
 class _RecipeLoader(yaml.BaseLoader):
-    """Reads every scalar as text, and builds nothing but lists and mappings.
+    """Reads every scalar as text, or as `None` where there is no value; builds nothing but lists and mappings.
 
     Refused are aliases, with which a short file can stand for terabytes; tags, which ask for other types or even for
     code; and a key that stands twice.
@@ -41,9 +44,13 @@ class _RecipeLoader(yaml.BaseLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_scalar(self, node: yaml.ScalarNode) -> str | None:
+        # A scalar in quotes is the text that stands there, the empty one as well.
+        return None if node.style is None and node.value in NOTHING else super().construct_scalar(node)
+
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
-    """Reads a recipe as text values: strings, lists of strings, and mappings.
+    """Reads a recipe as text values: strings, lists of strings, and mappings; `None` where there is no value.
 
     Numbers and booleans stay text until the argument's own type turns them, so `5e-5`, `no` and `1.10` mean what they
     say.
@@ -67,7 +74,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     # A null byte in the path is a ValueError, as undecodable text is; PyYAML leaks some lookups.
     except (OSError, ValueError, LookupError, yaml.YAMLError) as error:
         raise UserError(f"The recipe {str(path)!r} cannot be read: {' '.join(str(error).split())}") from error
-    if recipe is None or recipe == "":
+    if recipe is None:
         recipe = {}
     if not isinstance(recipe, dict):
         raise UserError(f"The recipe {str(path)!r} must be a mapping of argument names to values.")

@@ -15,21 +15,25 @@ from .model_arguments import ENCODER_ONLY
 from .recipe_files import read_recipe, write_recipe
 from .suggestions import did_you_mean
 
-REPLACED_TOGETHER = (
-    ("train_file", "dataset_name", "dataset_config_name", "validation_file", "text_column", "sample_by", "streaming"),
-    ("tokenizer_name", "train_tokenizer", "vocab_size"),
-    ("init_from", *ENCODER_ONLY, "tokenizer_name", "train_tokenizer", "vocab_size"),
+SOURCE = (
+    "train_file",
+    "dataset_name",
+    "dataset_config_name",
+    "validation_file",
+    "text_column",
+    "sample_by",
+    "streaming",
 )
-"""Arguments that describe one thing. Its first members on the command line replace the recipe's whole group."""
+TOKENIZER = ("tokenizer_name", "train_tokenizer", "vocab_size")
 
 REPLACING = {
-    "train_file": REPLACED_TOGETHER[0],
-    "dataset_name": REPLACED_TOGETHER[0],
-    "tokenizer_name": REPLACED_TOGETHER[1],
-    "train_tokenizer": REPLACED_TOGETHER[1],
-    "init_from": REPLACED_TOGETHER[2],
+    "train_file": SOURCE,
+    "dataset_name": SOURCE,
+    "tokenizer_name": TOKENIZER,
+    "train_tokenizer": TOKENIZER,
+    "init_from": ("init_from", *ENCODER_ONLY, *TOKENIZER),
 }
-
+"""What an argument on the command line takes out of the recipe: all that describes the thing it names."""
 
 NOT_OF_THE_RUN = {"hub_token", "push_to_hub_token", "resume_from_checkpoint", "ignore_recipe_mismatch"}
 """Arguments of a call that do not describe the run: kept out of the resolved recipe, which is published."""
@@ -152,7 +156,12 @@ def _check_names(names: Any, known: Sequence[str], where: str) -> None:
 
 def _as_words(parser: argparse.ArgumentParser, name: str, value: Any) -> list[str]:
     """Turns one entry of a recipe into command-line words."""
-    takes_list = parser._option_string_actions[f"--{name}"].nargs == "+"
+    option = parser._option_string_actions[f"--{name}"]
+    takes_list = option.nargs == "+"
+    if value is None or value == []:
+        if option.default not in (None, []):
+            raise UserError(f"`{name}` takes a value; leave the line out for the default, {option.default}.")
+        return []
     if isinstance(value, dict):
         if takes_list:
             raise UserError(f"`{name}` takes a list, not a mapping.")
@@ -164,9 +173,7 @@ def _as_words(parser: argparse.ArgumentParser, name: str, value: Any) -> list[st
             if not isinstance(entry, str):
                 raise UserError(f"`{name}` takes a list of single values, but {entry} is one of them.")
             _check_entry(name, entry)
-        return [f"--{name}", *value] if value else []
-    if value in ("null", "Null", "NULL", "~", ""):
-        return []
+        return [f"--{name}", *value]
     if takes_list:
         _check_entry(name, value)
         return [f"--{name}", value]
@@ -186,7 +193,9 @@ def _typed(value: Any) -> Any:
         return {key: _typed(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_typed(entry) for entry in value]
+    if value is None:
+        return None
     try:
-        return json.loads({"~": "null", "True": "true", "False": "false"}.get(value, value))
+        return json.loads({"True": "true", "False": "false"}.get(value, value))
     except json.JSONDecodeError:
         return value

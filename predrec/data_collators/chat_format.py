@@ -85,6 +85,9 @@ class ChatFormat:
         self.has_system_role = self._accepts([("system", asked), ("user", answered)])
         two_turns = self._render([("user", asked), ("assistant", answered)])
         start, header, self.assistant_tail = _around(two_turns, asked, answered)
+        prompt = self._render([("user", asked)], add_generation_prompt=True)
+        # What some templates put before the last answer, such as an empty thought: of the prompt, not of the answer.
+        self.assistant_lead = two_turns.partition(answered)[0].removeprefix(prompt)
         accepted = self._accepts([("assistant", answered)])
         if code_role == "assistant" and not accepted:
             raise UserError(
@@ -114,7 +117,7 @@ class ChatFormat:
             turns.insert(0, ("system", record.system))
         elif record.system:
             turns = [("user", f"{record.system}\n\n{record.text}")]
-        prompt = self._render(turns, add_generation_prompt=True)
+        prompt = self._render(turns, add_generation_prompt=True) + self.assistant_lead
         whole = self._render([*turns, ("assistant", record.code)])
         if not whole.startswith(prompt) or not whole.endswith(self.assistant_tail):
             raise UserError(

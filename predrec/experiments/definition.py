@@ -171,7 +171,7 @@ def _arm(name: str, shared: dict[str, Any], own: dict[str, Any]) -> Arm:
     if not own.get("why"):
         raise UserError(f"The arm `{name}` has no `why`: one line on what it is there for.")
     arguments = shared | {key: value for key, value in own.items() if key not in ARM_PARTS}
-    arguments = {key: value for key, value in arguments.items() if value not in ("null", "~", "")}
+    arguments = {key: value for key, value in arguments.items() if value is not None}
     factor = _number(f"updates_factor of {name}", own.get("updates_factor", "1"), float, 0.01)
     if "updates_factor" in own:
         updates = _number("max_steps", arguments.get("max_steps"), int, 1) * factor

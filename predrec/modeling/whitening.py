@@ -5,6 +5,9 @@ from torch import Tensor
 
 from .gathering import process_count, total
 
+SMALLEST = 1e-12
+"""Keeps divisors above 0 where moments are of nothing, or of a single vector."""
+
 
 @torch.no_grad()
 def update_moments(
@@ -38,7 +41,8 @@ def update_moments(
     usable = sums.isfinite().all() & (sums[-2] > 0)
     number, share = sums[-2].clamp(min=1), sums[-1]
     count += torch.where(usable, share, 0)
-    weight = torch.clamp(share / count, min=1 - decay**share, max=torch.ones_like(share))
+    # Where nothing has counted yet, 0 / 0 would be written over moments that are to stay.
+    weight = torch.clamp(share / count.clamp(min=SMALLEST), min=1 - decay**share, max=torch.ones_like(share))
     center.lerp_(torch.where(usable, sums[:-2] / number, center), weight)
     if covariance is not None:
         deviations = (latents - center) * weights
@@ -59,7 +63,9 @@ def whiten(deviations: Tensor, covariance: Tensor, epsilon: float) -> Tensor:
     Reference:
         Ermolov et al., 2021, https://arxiv.org/abs/2007.06346
     """
-    raised = covariance.diagonal().mean() * epsilon * torch.eye(len(covariance), device=covariance.device)
+    raised = (covariance.diagonal().mean() * epsilon).clamp(min=SMALLEST) * torch.eye(
+        len(covariance), device=covariance.device
+    )
     factor = torch.linalg.cholesky_ex(covariance + raised)[0]
     flat = torch.linalg.solve_triangular(factor, deviations.flatten(0, -2).T, upper=False).T
     return flat.view(deviations.shape)

@@ -48,6 +48,8 @@ def value_of(name: str, recipe: str | None, *argv: str) -> Any:
         ("text_column: '5'", "5"),
         ("text_column: 1.10", "1.10"),
         ("text_column: -x", "-x"),
+        ("run_name: ''", ""),
+        ("text_column: 'null'", "null"),
         ("text_column: with two spaces", "with two spaces"),
         ("tokenizer_name: über/größe", "über/größe"),
         ("train_file: [a.txt, b.txt]", ["a.txt", "b.txt"]),
@@ -75,6 +77,12 @@ def test_parse_recipe_reads_mappings():
 def test_parse_recipe_reads_nested_mappings():
     recipe = "lr_scheduler_type: cosine\nlr_scheduler_kwargs: {num_cycles: 0.5, list: [1, no, 2.5]}\n"
     assert value_of("lr_scheduler_kwargs", recipe) == {"num_cycles": 0.5, "list": [1, "no", 2.5]}
+
+
+@pytest.mark.parametrize("value", ["null", "~", "", "[]"])
+def test_no_value_is_refused_where_the_default_is_one(value):
+    with pytest.raises(UserError, match="`save_total_limit` takes a value; leave the line out for the default, 2"):
+        parse(f"save_total_limit: {value}\n")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing but a comment\n"])
@@ -194,6 +202,7 @@ def test_parse_recipe_returns_what_was_given():
         "encoder_config: {head_layer_norm_eps: 1e-1, hidden_act: relu}\n",
         "packing: false\nbf16: true\ntext_column: '007'\ndataset_name: 'null-ish'\n",
         "tokenizer_name: über/größe\nlr_scheduler_kwargs: {num_cycles: 0.5}\nreport_to: none\n",
+        "run_name: ''\nlr_scheduler_kwargs: {num_cycles: null, power: ~}\n",
     ],
 )
 def test_write_recipe_is_read_back_to_the_same_arguments(recipe):

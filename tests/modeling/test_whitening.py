@@ -73,6 +73,19 @@ def test_batch_that_says_nothing_is_left_out(kind):
     assert all(map(torch.equal, found, before))
 
 
+def test_nothing_to_begin_with_is_forgotten():
+    latents, mask = correlated(20), torch.ones(20, dtype=torch.bool)
+    found, expected = moments(), moments()
+    update_moments(*found, latents, ~mask, 0.9, torch.zeros(()))
+    update_moments(*found, latents, mask, 0.9, torch.ones(()))
+    update_moments(*expected, latents, mask, 0.9, torch.ones(()))
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_a_single_vector_is_whitened_to_nothing():
+    assert torch.equal(whiten(torch.zeros(1, 4), torch.zeros(4, 4), 0.1), torch.zeros(1, 4))
+
+
 # In the model
 
 
