@@ -34,7 +34,7 @@ from ..data_collators import (
 from ..data_collators.masked_tokens import special_token_table
 from ..errors import UserError, one_line
 from ..modeling import PredRecForPreTraining
-from ..modeling.encoders import ENCODERS
+from ..modeling.encoders import ENCODERS, position_limit
 from ..trainers import NonFiniteLossError, PredRecTrainer, PredRecTrainingArguments
 from ..trainers.checkpoints import (
     check_data,
@@ -278,22 +278,29 @@ def build_model(
             if getattr(stock, name, None) is not None:
                 special[name] = getattr(tokenizer, name) if getattr(tokenizer, name) is not None else special[stand_in]
         spec = ENCODERS.get(arguments.model_type)
-        offset = tokenizer.pad_token_id + 1 if spec is not None and spec.padded_positions else 0
+        # Architectures that are not in the table may count positions as RoBERTa does, MPNet from a padding id of 1.
+        padding = tokenizer.pad_token_id if spec is not None else max(1, tokenizer.pad_token_id)
+        offset = padding + 1 if spec is None or spec.padded_positions else 0
         longest = max(getattr(stock, "max_position_embeddings", 0), length + offset)
         encoder_config = arguments.new_encoder_config(
             vocab_size=len(tokenizer), max_position_embeddings=longest, **special
         )
-    _check_fit(encoder_config, tokenizer, length, arguments)
+    _check_fit(encoder_config, tokenizer, arguments)
     config = arguments.pretraining_config(encoder_config)
     config.padding_is_text = data.padding_is_text
     check_memory(config)
     model = PredRecForPreTraining(config)
+    longest = position_limit(model.encoder)
+    if length > longest:
+        raise UserError(f"`max_seq_length` is {length}, but the encoder takes at most {longest} tokens.")
+    # What comes out cuts texts to what it can read, whatever the tokenizer was made for.
+    tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     if arguments.init_from:
         model.load_masked_lm(load_masked_lm(arguments.init_from, arguments.loaded_encoder_config()))
     return model
 
 
-def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, length: int, arguments: ModelArguments) -> None:
+def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, arguments: ModelArguments) -> None:
     source = f"`init_from` {arguments.init_from!r}" if arguments.init_from else "`encoder_config`"
     if len(tokenizer) > config.vocab_size:
         raise UserError(
@@ -308,11 +315,6 @@ def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, length: int, arg
                     f"`tokenizer_name`: the tokenizer's `{name}` is {of_tokenizer}, but that of {source} is "
                     f"{of_config}: use the tokenizer that belongs to the encoder."
                 )
-    spec = ENCODERS.get(config.model_type)
-    offset = config.pad_token_id + 1 if spec is not None and spec.padded_positions else 0
-    longest = getattr(config, "max_position_embeddings", length) - offset
-    if length > longest:
-        raise UserError(f"`max_seq_length` is {length}, but the encoder takes at most {longest} tokens.")
 
 
 def build_collator(

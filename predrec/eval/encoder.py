@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from transformers.utils import logging
 
 from ..errors import UserError
+from ..modeling.encoders import position_limit
 from ..trainers.contents import pickles_instead
 
 UNTRAINED_PARTS = ("pooler.",)
@@ -216,17 +217,6 @@ def _transformer_folder(path: Path) -> Path:
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(f"{str(modules)!r} does not list the modules of a sentence encoder: {error}") from error
     return path
-
-
-def position_limit(model: PreTrainedModel) -> int:
-    """Returns how many tokens an encoder has positions for."""
-    longest = getattr(model.config, "max_position_embeddings", None) or 10**9
-    padded = getattr(getattr(model, "embeddings", None), "padding_idx", None)
-    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
-    # RoBERTa counts its positions from after the padding id.
-    if padded is not None and getattr(table, "padding_idx", None) is not None:
-        longest -= padded + 1
-    return longest
 
 
 def hash_weights(model: PreTrainedModel) -> str:

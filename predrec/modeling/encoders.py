@@ -104,6 +104,17 @@ def check_encoder(config: PreTrainedConfig, attn_implementation: str | None, mlm
         )
 
 
+def position_limit(model: PreTrainedModel) -> int:
+    """Returns how many tokens an encoder has positions for."""
+    longest = getattr(model.config, "max_position_embeddings", None) or 10**9
+    padded = getattr(getattr(model, "embeddings", None), "padding_idx", None)
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    # RoBERTa counts its positions from after the padding id.
+    if padded is not None and getattr(table, "padding_idx", None) is not None:
+        longest -= padded + 1
+    return longest
+
+
 def attention_masks(
     config: PreTrainedConfig,
     mask: Tensor | None,
@@ -212,7 +223,7 @@ def encode_text(
         input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Tokens.
         attention_mask (`torch.Tensor`, *optional*): As [`attention_masks`] or the encoder wants it.
         layout ([`Layout`], *optional*): Of the batch.
-        num_layers (`int`): How many of the top layers' outputs to return, before any final norm; 0 for the output.
+        num_layers (`int`): How many of the top layers' outputs to return; the last is the output itself, 0 that alone.
 
     Returns:
         A `list` of `torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)` or, when padding was left

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import UserError
-from ..eval.encoder import position_limit
 from ..eval.pooling import POOLINGS
+from ..modeling.encoders import position_limit
 from ..trainers.export import check_export
 from .weights import Source, quietly
 

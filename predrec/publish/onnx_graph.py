@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import UserError
-from ..eval.encoder import position_limit
 from ..eval.pooling import POOLINGS
 from ..modeling.attention import UNPADDED
+from ..modeling.encoders import position_limit
 from .weights import Source
 
 OPSET = 18

@@ -80,8 +80,9 @@ class PredRecTrainer(ObjectiveTrainer):
         return dropped or not self.jepa_has_begun()
 
     def jepa_has_begun(self) -> bool:
-        """Says whether `jepa_start` is over."""
-        return self.state.global_step >= self.model.config.jepa_start * self.state.max_steps
+        """Says whether `jepa_start` is over, in float32, as the model holds its progress."""
+        progress = np.float32(self.state.global_step / max(1, self.state.max_steps))
+        return bool(progress >= np.float32(self.model.config.jepa_start))
 
     def idle_parameters(self) -> list[nn.Parameter]:
         """Returns the trainable parameters that this update does not train."""

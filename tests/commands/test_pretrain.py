@@ -17,7 +17,8 @@ import yaml
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from predrec.commands import main as console
-from predrec.commands.pretrain import main
+from predrec.commands.pretrain import build_model, main
+from predrec.configuration import DataArguments, ModelArguments
 from predrec.trainers import NonFiniteLossError, PredRecTrainer
 from predrec.trainers.interrupt import SIGNALS
 from tests import training
@@ -79,6 +80,35 @@ def test_root_holds_the_last_step(finished):
 def test_auto_model_for_masked_lm_loads_cleanly(finished):
     _, info = AutoModelForMaskedLM.from_pretrained(finished, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
+
+
+def test_tokenizer_cuts_to_what_the_encoder_takes(tmp_path, text_file):
+    tokenizer = training.tokenizer()
+    tokenizer.model_max_length = 8192
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    words = [
+        "--train_file",
+        text_file,
+        "--max_position_embeddings",
+        "40",
+        "--output_dir",
+        str(tmp_path / "run"),
+        *TINY,
+    ]
+    trained = ["--train_tokenizer", "--vocab_size", "120"]
+    start = words.index(trained[0])
+    words[start : start + len(trained)] = ["--tokenizer_name", str(tmp_path / "tokenizer")]
+    assert main(words) == 0
+    exported = AutoTokenizer.from_pretrained(tmp_path / "run")
+    assert len(exported("ship " * 99, truncation=True)["input_ids"]) == 40
+
+
+@pytest.mark.parametrize("model_type", ["mpnet", "data2vec-text", "roberta-prelayernorm"])
+def test_unlisted_architectures_have_room_for_their_first_positions(tmp_path, model_type):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    arguments = ModelArguments(model_type=model_type, objective="mlm", **sizes)
+    model = build_model(arguments, DataArguments(max_seq_length=512), training.tokenizer())
+    assert model.encoder(input_ids=torch.full((1, 512), 7)).last_hidden_state.shape == (1, 512, 16)
 
 
 def test_fill_mask_pipeline_works(finished):

@@ -1,5 +1,6 @@
 """Training on sequences laid end to end, without the JEPA branch now and then, and on several sets of masks."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -287,6 +288,15 @@ def test_jepa_start_leaves_the_jepa_loss_out_until_then(tmp_path):
     assert list(mlm) == list(range(1, 11)) and list(jepa) == list(range(6, 11))
     expected = {step: 0.7 * mlm[step] + 0.3 * jepa[step] if step in jepa else mlm[step] for step in mlm}
     assert logged(trainer, "loss") == pytest.approx(expected, rel=1e-5)
+
+
+def test_trainer_and_model_agree_on_when_the_jepa_loss_begins(tmp_path):
+    trainer = training.trainer(tmp_path, max_steps=2, loss_weighting="fixed", loss_lambda=0.3)
+    for start, steps in itertools.product((0.07, 0.1, 0.29, 0.3, 0.55, 0.7), (10, 100, 300)):
+        trainer.model.config.jepa_start, trainer.state.max_steps = start, steps
+        for trainer.state.global_step in range(steps):
+            trainer.model.training_progress.fill_(trainer.state.global_step / steps)
+            assert trainer.jepa_has_begun() == (trainer.model.loss_weights()[0].item() > 0), (start, steps)
 
 
 @pytest.mark.parametrize("weighting", ["learned", "uncertainty"])
