@@ -14,6 +14,9 @@ import numpy as np
 from ..errors import UserError
 
 SCHEMA_VERSION = 1
+SETTINGS = ("num_train", "num_eval", "num_epochs", "batch_size")
+"""Fields of a record that say how a number was measured: numbers that differ in them are never averaged."""
+
 LIBRARIES = ("predrec", "torch", "transformers", "datasets", "evaluate", "scikit-learn")
 BASELINES = {"majority": "majority class", "bag-of-words": "TF-IDF bag of words"}
 """Names of models that are none, in records of probes."""
@@ -193,7 +196,8 @@ def merge_results(parts: Sequence[Results]) -> Results:
     """Puts results together.
 
     Raises:
-        UserError: If one name stands for two checkpoints, or the same number was measured twice.
+        UserError: If one name stands for two checkpoints, the same number was measured twice, or numbers of one mean
+            differ in [`SETTINGS`].
     """
     merged = Results(versions=parts[0].versions if parts else {})
     seen: dict[tuple[str, int], str] = {}
@@ -215,13 +219,24 @@ def merge_results(parts: Sequence[Results]) -> Results:
 
 
 def _once(records: Iterable[Record]) -> Iterable[Record]:
+    """Leaves out what is there twice, and refuses what no mean may mix."""
     seen: dict[tuple, float] = {}
+    settings: dict[tuple, dict[str, int | None]] = {}
     for record in records:
-        key = tuple(value for name, value in asdict(record).items() if name != "value")
-        if key in seen and seen[key] != record.value:
-            raise UserError(
-                f"The results disagree on {record.model}, {record.task}, {record.metric}: give one of them."
-            )
-        if key not in seen:
-            seen[key] = record.value
+        fields = asdict(record)
+        value, how = fields.pop("value"), {name: fields.pop(name) for name in SETTINGS}
+        number = tuple(fields.values())
+        averaged = tuple(value for name, value in fields.items() if name not in ("seed", "draw"))
+        what = f"{record.model}, {record.task}, {record.metric}"
+        for name, known in settings.setdefault(averaged, how).items():
+            if how[name] != known:
+                where = ", ".join(filter(None, (record.kind, record.pooling, record.head, record.variant)))
+                raise UserError(
+                    f"The results hold {what} ({where}; checkpoint {record.replicate}) with `{name}` {known} and with "
+                    f"{how[name]}, which have no common mean: give one of them."
+                )
+        if number not in seen:
+            seen[number] = value
             yield record
+        elif seen[number] != value:
+            raise UserError(f"The results disagree on {what}: give one of them.")

@@ -1,6 +1,7 @@
 """Results files: written, read, refused and put together."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from predrec.errors import UserError
 from predrec.eval.results import (
     LIBRARIES,
     SCHEMA_VERSION,
+    SETTINGS,
     Record,
     Results,
     add_record,
@@ -18,6 +20,8 @@ from predrec.eval.results import (
 )
 
 PROBE = {"kind": "probe", "model": "ours", "task": "sst2", "metric": "accuracy", "pooling": "mean", "head": "linear"}
+
+COMMITTED = sorted(Path(__file__).parents[2].glob("results/*/results.json"))
 
 
 def model_entry(name: str = "ours", replicate: int = 0, weights: str = "aa") -> dict:
@@ -273,9 +277,37 @@ def test_merge_results_refuses_two_values_within_one_part():
         merge_results([part])
 
 
-@pytest.mark.parametrize("field", [{"seed": 9}, {"pooling": "max"}, {"num_train": 7}, {"variant": "best_on_eval"}])
+@pytest.mark.parametrize("field", [{"seed": 9}, {"pooling": "max"}, {"variant": "best_on_eval"}])
 def test_merge_results_keeps_records_that_differ_in_a_field(field):
     assert len(merge_results([results_of(0.1), results_of(0.2, **field)]).records) == 2
+
+
+@pytest.mark.parametrize("seed", [0, 9])
+@pytest.mark.parametrize("field", SETTINGS)
+def test_merge_results_refuses_what_no_mean_may_mix(field, seed):
+    """Of another seed, too: reports have the mean over seeds."""
+    parts = [results_of(0.1, **{field: 90}), results_of(0.1, seed=seed, **{field: 1})]
+    words = rf"hold ours, sst2, accuracy \(probe, mean, linear; checkpoint 0\) with `{field}` 90 and with 1, which"
+    with pytest.raises(UserError, match=words):
+        merge_results(parts)
+
+
+def test_merge_results_refuses_baselines_of_other_training_rows():
+    parts = [Results(records=[Record("probe", "majority", "sst2", "accuracy", 0.5, num_train=n)]) for n in (100, 60)]
+    with pytest.raises(UserError, match=r"hold majority, sst2, accuracy .* with `num_train` 100 and with 60"):
+        merge_results(parts)
+
+
+@pytest.mark.parametrize("field", [{"kind": "probe-development"}, {"head": "mlp"}, {"replicate": 1}])
+def test_merge_results_keeps_other_settings_of_what_is_in_no_common_mean(field):
+    parts = [results_of(0.1, num_train=7), results_of(0.2, num_train=8, **field)]
+    assert len(merge_results(parts).records) == 2
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_merge_results_takes_the_committed_reports(path):
+    committed = read_results(path)
+    assert merge_results([committed, committed]).records == committed.records
 
 
 def test_merge_results_refuses_two_encoders_of_one_name():
