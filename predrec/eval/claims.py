@@ -102,9 +102,7 @@ class ClaimResult:
 
 
 def in_paper_convention(record: Record) -> bool:
-    """Is the record raw or centred as the paper has it, and of vectors that the encoder has made?"""
-    if record.pooling == "embeddings":
-        return False
+    """Is the record raw or centred as the paper has it?"""
     if record.kind != "geometry" or record.variant is None:
         return record.variant is None
     return record.variant == ("centred" if record.metric in CENTRED_IN_PAPER else "raw")
@@ -115,13 +113,7 @@ def by_replicate(
 ) -> dict[int, float]:
     """Returns the value of each checkpoint, averaged over heads' seeds and draws, by its number."""
     wanted = {"kind": kind, "model": model, "task": task, "metric": metric, "pooling": pooling}
-    if kind == "probe":
-        wanted["head"] = "linear"
-    found: dict[int, list[float]] = {}
-    for record in results.select(**wanted):
-        if in_paper_convention(record):
-            found.setdefault(record.replicate, []).append(record.value)
-    return {replicate: float(np.mean(values)) for replicate, values in sorted(found.items())}
+    return results.by_checkpoint(in_paper_convention, **wanted, **({"head": "linear"} if kind == "probe" else {}))
 
 
 def by_checkpoint(
@@ -195,8 +187,8 @@ def _cells(results: Results, claim: Claim, model: str, baseline: str) -> list[Ce
         for pooling in dict.fromkeys(record.pooling for record in own):
             if (claim.tasks and task not in claim.tasks) or (claim.poolings and pooling not in claim.poolings):
                 continue
-            # At its uniform start weighted pooling is the mean: it would count twice.
-            if pooling is None or pooling == "weighted":
+            # At its uniform start weighted pooling is the mean: it would count twice. No encoder makes embeddings.
+            if pooling in (None, "weighted", "embeddings"):
                 continue
             for name in claim.metrics:
                 metric = TASKS[task].metric if name == "headline" else name

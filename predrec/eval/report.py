@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from .claims import ClaimResult, by_checkpoint, evaluate_claims, evaluate_family, in_paper_convention
+from .claims import ClaimResult, evaluate_claims, evaluate_family, in_paper_convention
 from .document import Block, Heading, Paragraph, Table
 from .figures import all_figures
 from .language_report import about_language_models, language_blocks
@@ -164,14 +164,10 @@ def _direction(one: ClaimResult) -> str:
     return "yes" if one.overall.effect > 0 else "no"
 
 
-def _seed_values(results: Results, kind: str, model: str, task: str, metric: str, how: tuple) -> np.ndarray:
-    """Returns one value per checkpoint where there are several, else one per seed of the head."""
-    wanted = {"kind": kind, "model": model, "task": task, "metric": metric, "pooling": how[0], "head": how[1]}
-    records = results.select(variant=how[2], **wanted)
-    replicates = sorted({record.replicate for record in records})
-    if len(replicates) > 1:
-        return np.array([np.mean([r.value for r in records if r.replicate == one]) for one in replicates])
-    return np.array([record.value for record in sorted(records, key=lambda r: r.seed or 0)])
+def _scores(results: Results, kind: str, model: str, task: str, metric: str, how: tuple) -> np.ndarray:
+    pooling, head, variant = how
+    wanted = {"kind": kind, "model": model, "task": task, "metric": metric}
+    return results.sample(**wanted, pooling=pooling, head=head, variant=variant)
 
 
 def _ways(results: Results, kind: str) -> list[tuple[str | None, str | None, str | None]]:
@@ -216,10 +212,10 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
             means.append([*map(_mean, found), _mean_of_all(whole)])
     for how in _ways(results, kind):
         for name in results.model_names:
-            found = [_seed_values(results, kind, name, task, TASKS[task].metric, how) for task in tasks]
+            found = [_scores(results, kind, name, task, TASKS[task].metric, how) for task in tasks]
             if any(len(values) for values in found):
                 rows.append([name, " ".join(map(str, filter(None, how))) or "-", *map(with_interval, found)])
-                whole = [_seed_values(results, kind, name, task, mean_metric(task), how) for task in tasks]
+                whole = [_scores(results, kind, name, task, mean_metric(task), how) for task in tasks]
                 means.append([*map(_mean, found), _mean_of_all(whole)])
     header = ["model", "how", *(f"{task} ({TASKS[task].metric})" for task in tasks)]
     if len(tasks) > 1:
@@ -264,7 +260,7 @@ def _all_metrics(results: Results, kind: str, tasks: Sequence[str]) -> list[Bloc
             metrics = dict.fromkeys(record.metric for record in results.select(kind=kind, task=task, variant=None))
             for metric in metrics:
                 found = [
-                    _seed_values(results, kind, name, task, metric, (None, None, None) if name in BASELINES else how)
+                    _scores(results, kind, name, task, metric, (None, None, None) if name in BASELINES else how)
                     for name in names
                 ]
                 rows.append([task, " ".join(map(str, filter(None, how))) or "-", metric, *map(spread, found)])
@@ -285,9 +281,7 @@ def _published_scores(results: Results, tasks: Sequence[str]) -> list[Block]:
         for name in results.model_names:
             shared = {"kind": "probe", "model": name, "task": task, "pooling": "mean", "head": "linear"}
             last = results.values(metric=metric, variant=None, **shared)
-            best = results.values(metric=TASKS[task].metric, variant=BEST_ON_EVAL, **shared)
-            if metric != TASKS[task].metric:
-                best = np.array([])
+            best = results.values(metric=metric, variant=BEST_ON_EVAL, **shared)  # Of the headline metric alone.
             rows.append([task, metric, name, spread(last), spread(best)])
         rows += [
             [task, metric, f"paper: {name}", "-", f"{value / scale:.3f}"]
@@ -434,9 +428,11 @@ def measure_rows(
 ) -> list[list[str]]:
     """Returns a row per model, with the best of each measure marked, and the paper's rows below."""
     names = results.model_names
+    wanted = {"kind": "geometry", "task": task, "pooling": pooling}
+    chosen = in_paper_convention if variant is None else lambda record: record.variant == variant
     columns = []
     for metric, sign in measures:
-        found = [_measure(results, name, task, metric, pooling, variant) for name in names]
+        found = [results.sample(chosen, model=name, metric=metric, **wanted) for name in names]
         cells = [spread(values, 1 if metric.endswith(("rank", "90")) else 3) for values in found]
         columns.append(bold(cells, [values.mean() if len(values) else None for values in found], sign))
     rows = [[task, name, *(column[index] for column in columns)] for index, name in enumerate(names)]
@@ -446,19 +442,6 @@ def measure_rows(
             cells = [f"{numbers[metric][index]:g}" if metric in numbers else "-" for metric, _ in measures]
             rows.append([task, f"paper: {name}", *cells])
     return rows
-
-
-def _measure(
-    results: Results, model: str, task: str, metric: str, pooling: str, variant: str | None = None
-) -> np.ndarray:
-    """Returns one value per checkpoint, or per draw of a single checkpoint."""
-    values = by_checkpoint(results, "geometry", model, task, metric, pooling)
-    if variant is None and len(values) != 1:
-        return values
-    records = results.select(kind="geometry", model=model, task=task, metric=metric, pooling=pooling)
-    if variant is not None:
-        return np.array([record.value for record in records if record.variant == variant])
-    return np.array([record.value for record in records if in_paper_convention(record)])
 
 
 def _similarity(results: Results) -> list[Block]:

@@ -3,7 +3,7 @@
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -91,12 +91,13 @@ class Results:
         """Names of the models, in the order they were given."""
         return list(dict.fromkeys(model["name"] for model in self.models))
 
-    def select(self, **wanted: Any) -> list[Record]:
-        """Returns the records whose fields have the wanted values."""
+    def select(self, *tests: Callable[[Record], bool], **wanted: Any) -> list[Record]:
+        """Returns the records that pass the tests and whose fields have the wanted values."""
         records = self.records
         if "model" in wanted and "task" in wanted:
             records = self._records_of(wanted.pop("model"), wanted.pop("task"))
-        return [r for r in records if all(getattr(r, name) == value for name, value in wanted.items())]
+        found = [r for r in records if all(getattr(r, name) == value for name, value in wanted.items())]
+        return [record for record in found if all(test(record) for test in tests)]
 
     def _records_of(self, model: str, task: str) -> list[Record]:
         """Returns the records of a model and task: of many, a report asks a thousand times."""
@@ -111,6 +112,20 @@ class Results:
     def values(self, **wanted: Any) -> np.ndarray:
         """Returns the values of the selected records."""
         return np.array([record.value for record in self.select(**wanted)])
+
+    def by_checkpoint(self, *tests: Callable[[Record], bool], **wanted: Any) -> dict[int, float]:
+        """Returns the mean of the selected records of each checkpoint, by its number."""
+        found: dict[int, list[float]] = {}
+        for record in self.select(*tests, **wanted):
+            found.setdefault(record.replicate, []).append(record.value)
+        return {replicate: float(np.mean(values)) for replicate, values in sorted(found.items())}
+
+    def sample(self, *tests: Callable[[Record], bool], **wanted: Any) -> np.ndarray:
+        """Returns one value per checkpoint where there are several, else one per seed of the head or draw."""
+        found = self.by_checkpoint(*tests, **wanted)
+        if len(found) > 1:
+            return np.array(list(found.values()))
+        return np.array([record.value for record in self.select(*tests, **wanted)])
 
 
 def add_record(results: Results, **fields: Any) -> None:

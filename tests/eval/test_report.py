@@ -618,6 +618,14 @@ def test_measure_is_raw_or_centred_as_its_table_says(heading, value):
     assert rows_of(without_figures(results), heading)[0]["uniformity"] == value
 
 
+def test_measures_of_word_embeddings_are_shown():
+    """They are in no claim, but in the tables."""
+    results = results_of(hybrid=1)
+    add_geometry(results, ("sst2",), ("mean", "embeddings"), noise=0)
+    mean, words = (rows_of(without_figures(results), f"{name} pooling")[0] for name in ("mean", "embeddings"))
+    assert words == mean and words["uniformity"] != "-"
+
+
 def test_every_pooling_has_a_table(full):
     assert {f"{pooling} pooling" for pooling in ("mean", "max", "weighted", "attention")} <= set(headings(full))
 

@@ -149,6 +149,25 @@ def test_results_give_no_values_of_nothing(results):
     assert results.values(model="nobody").shape == (0,)
 
 
+def seeds_of_checkpoints(*checkpoints: list[float]) -> Results:
+    """Returns results with one record per checkpoint and seed."""
+    parts = [results_of(*values, replicate=number) for number, values in enumerate(checkpoints)]
+    return Results(records=[record for part in parts for record in part.records])
+
+
+def test_sample_is_one_value_per_checkpoint_where_there_are_several():
+    assert seeds_of_checkpoints([0.1, 0.3], [0.5, 0.9]).sample(model="ours").tolist() == pytest.approx([0.2, 0.7])
+
+
+def test_sample_is_one_value_per_seed_of_a_single_checkpoint():
+    results = seeds_of_checkpoints([0.1, 0.3], [0.5, 0.9])
+    assert results.sample(lambda record: record.replicate == 1, task="sst2").tolist() == [0.5, 0.9]
+
+
+def test_sample_of_nothing_is_empty():
+    assert seeds_of_checkpoints([0.1], [0.5]).sample(task="cola").shape == (0,)
+
+
 def test_add_record_adds(results):
     add_record(results, kind="sts", model="ours", task="sts13", metric="spearmanr", value=0.5)
     assert results.records[-1] == Record("sts", "ours", "sts13", "spearmanr", 0.5)
