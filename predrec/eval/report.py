@@ -233,8 +233,9 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
         + (FOR_CHOICES if development else "The official validation splits, on which nothing was chosen.")
     )
     blocks: list[Block] = [Heading(title), Paragraph(text), Table(header, rows)]
-    if results.notes:
-        blocks.append(Paragraph(" ".join(f"**{task}**: {note}." for task, note in results.notes.items())))
+    notes = [f"**{task}**: {results.notes[f'{kind}|{task}']}." for task in tasks if f"{kind}|{task}" in results.notes]
+    if notes:
+        blocks.append(Paragraph(" ".join(notes)))
     blocks += _all_metrics(results, kind, tasks)
     if kind == "probe" and with_published:
         blocks += _published_scores(results, tasks)
@@ -315,7 +316,7 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
     for index, (how, task, differences) in enumerate(found):
         comparison = compare(differences)
         own = how if kind.startswith("probe") else ("finetune", "-", None)
-        items, mcnemar = _items(results, model, baseline, task, own)
+        items, mcnemar = _items(results, kind, model, baseline, task, own)
         seeds = ["-", "-", "-", "does not vary by seed"]
         if len(differences) < 2:
             seeds = ["-", "-", "-", "too few seeds"]
@@ -365,16 +366,17 @@ def _differences(results: Results, kind: str, model: str, baseline: str, task: s
     return np.array([values[0][key] - values[1][key] for key in values[0] if key in values[1]])
 
 
-def _items(results: Results, model: str, baseline: str, task: str, how: tuple) -> tuple[str, str]:
+def _items(results: Results, kind: str, model: str, baseline: str, task: str, how: tuple) -> tuple[str, str]:
     """Compares two models item by item, each by the vote of its heads."""
-    labels = results.predictions.get(f"labels|{task}")
+    labels = results.predictions.get(f"{kind}|labels|{task}")
     if labels is None or TASKS[task].is_regression:
         return "-", "-"
     right = []
     for name in (model, baseline):
         place = [task, str(how[0]), str(how[1]), *([how[2]] if how[2] else [])]
-        keys = [key for key in results.predictions if key.split("|")[0] == name and key.split("|")[2:] == place]
-        if not keys:
+        parts = {key: key.split("|") for key in results.predictions}
+        keys = [key for key, part in parts.items() if part[:2] == [kind, name] and part[3:] == place]
+        if not keys or any(results.predictions[key].shape[1] != len(labels) for key in keys):
             return "-", "-"
         votes = np.concatenate([results.predictions[key] for key in keys])
         counts = np.stack([(votes == label).sum(0) for label in range(TASKS[task].num_labels)])

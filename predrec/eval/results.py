@@ -26,6 +26,9 @@ BEST_ON_EVAL = "best_on_eval"
 DEVELOPMENT = "-development"
 """Behind the kind of scores on training rows that were held out for choices."""
 
+SCORE_KINDS = ("probe", "finetune", "probe" + DEVELOPMENT, "finetune" + DEVELOPMENT)
+"""Kinds of records that have notes and predictions."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -69,9 +72,9 @@ class Results:
 
     In the file: `schema_version`, `commands` (what was typed), `versions`, `models` (one entry per checkpoint: name,
     replicate and what [`FrozenEncoder.describe`] says), `records` (see [`Record`]), `spectra` (singular values,
-    centred: model, replicate, task, pooling, values), `notes` (by task). Predictions of probes are in
-    `predictions.npz` beside it: `model|replicate|task|pooling|head` of shape `(num_seeds, num_rows)`, with
-    `|whitened` behind it for whitened vectors, and `labels|task`.
+    centred: model, replicate, task, pooling, values), `notes` (by `kind|task`). Predictions of probes are in
+    `predictions.npz` beside it: `kind|model|replicate|task|pooling|head` of shape `(num_seeds, num_rows)`, with
+    `|whitened` behind it for whitened vectors, and `kind|labels|task`.
     """
 
     commands: list[str] = field(default_factory=list)
@@ -189,8 +192,9 @@ def read_results(path: str | Path) -> Results:
             )
         records = [Record(**record) for record in content["records"]]
         results = Results(
-            content["commands"], content["models"], records, content["spectra"], content["notes"], content["versions"]
+            content["commands"], content["models"], records, content["spectra"], versions=content["versions"]
         )
+        results.notes = notes_by_kind(content["notes"], records)
     except FileNotFoundError:
         raise UserError(f"There are no results at {str(path)!r}.") from None
     except UserError:
@@ -201,10 +205,36 @@ def read_results(path: str | Path) -> Results:
     if predictions.is_file():
         try:
             with np.load(predictions, allow_pickle=False) as arrays:
-                results.predictions = {name: arrays[name] for name in arrays.files}
+                results.predictions = _predictions_by_kind({name: arrays[name] for name in arrays.files}, records)
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(f"{predictions} is damaged: {error}. Measure again, or delete it.") from error
     return results
+
+
+def notes_by_kind(notes: dict[str, str], records: Sequence[Record]) -> dict[str, str]:
+    """Puts the kind of scores before the task of notes from files that do not say it."""
+    found = {}
+    for key, text in notes.items():
+        own = {r.kind for r in records if r.task == key and r.kind.endswith(DEVELOPMENT) == ("held out" in text)}
+        found |= {key: text} if "|" in key else {f"{kind}|{key}": text for kind in SCORE_KINDS if kind in own}
+    return found
+
+
+def _predictions_by_kind(predictions: dict[str, np.ndarray], records: Sequence[Record]) -> dict[str, np.ndarray]:
+    """Puts the kind of scores before the keys of predictions from a file that does not say it, where it is sure."""
+    if not any(key.startswith("labels|") for key in predictions):
+        return predictions
+    found = {}
+    for key, values in predictions.items():
+        parts = key.split("|")
+        task = parts[1] if parts[0] == "labels" else parts[2]
+        kinds = {r.kind for r in records if r.task == task and r.num_eval in (None, values.shape[-1])}
+        kinds &= set(SCORE_KINDS)
+        if parts[0] != "labels":
+            kinds = {kind for kind in kinds if kind.startswith("finetune") == (parts[3] == "finetune")}
+        if len({kind.endswith(DEVELOPMENT) for kind in kinds}) == 1:  # Else one has taken the place of the other.
+            found |= {f"{kind}|{key}": values for kind in kinds}
+    return found
 
 
 def merge_results(parts: Sequence[Results]) -> Results:

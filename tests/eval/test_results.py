@@ -46,9 +46,12 @@ def results():
             Record("sts", "ours", "sts12", "spearmanr", -0.25, replicate=1),
         ],
         spectra=[{"model": "ours", "replicate": 0, "task": "sst2", "pooling": "mean", "values": [3.0, 0.5, 0.0]}],
-        notes={"sst2": "10 of 67,349 rows: “not comparable”"},
+        notes={"probe|sst2": "10 of 67,349 rows: “not comparable”"},
         versions={"torch": "2.0"},
-        predictions={"ours|0|sst2|mean|linear": np.array([[0, 1, 1], [1, 1, 0]]), "labels|sst2": np.array([0, 1, 0])},
+        predictions={
+            "probe|ours|0|sst2|mean|linear": np.array([[0, 1, 1], [1, 1, 0]]),
+            "probe|labels|sst2": np.array([0, 1, 0]),
+        },
     )
 
 
@@ -71,8 +74,66 @@ def test_read_results_gives_the_names_of_predictions(results, tmp_path):
 def test_read_results_gives_predictions(results, tmp_path):
     write_results(tmp_path, results)
     np.testing.assert_array_equal(
-        read_results(tmp_path).predictions["ours|0|sst2|mean|linear"], results.predictions["ours|0|sst2|mean|linear"]
+        read_results(tmp_path).predictions["probe|ours|0|sst2|mean|linear"],
+        results.predictions["probe|ours|0|sst2|mean|linear"],
     )
+
+
+OLD_PREDICTIONS = {
+    "ours|0|sst2|mean|linear": np.ones((2, 5), int),
+    "ours|0|sst2|mean|linear|whitened": np.zeros((2, 5), int),
+    "ours|0|sst2|finetune|-": np.ones((1, 5), int),
+    "labels|sst2": np.arange(5),
+}
+"""As files had them before their keys began with the kind of scores."""
+
+
+def old_file(folder, *kinds: str, num_eval: int | None = 5) -> Results:
+    """Writes predictions without kinds beside scores of these kinds; returns what is read."""
+    results = Results(predictions=dict(OLD_PREDICTIONS))
+    for kind in kinds:
+        results.records += results_of(0.5, kind=kind, num_eval=num_eval).records
+    write_results(folder, results)
+    return read_results(folder)
+
+
+@pytest.mark.parametrize("behind", ["", "-development"])
+@pytest.mark.parametrize("num_eval", [5, None])
+def test_read_results_finds_the_kind_of_earlier_predictions(tmp_path, behind, num_eval):
+    found = old_file(tmp_path, f"probe{behind}", f"finetune{behind}", "geometry", num_eval=num_eval).predictions
+    probe, tuned = f"probe{behind}|", f"finetune{behind}|"
+    names = [probe + name for name in OLD_PREDICTIONS if "-" not in name] + [tuned + "ours|0|sst2|finetune|-"]
+    assert found.keys() == {*names, tuned + "labels|sst2"}
+    np.testing.assert_array_equal(found[probe + "labels|sst2"], np.arange(5))
+
+
+def test_read_results_leaves_out_earlier_predictions_of_either_kind(tmp_path):
+    """One took the place of the other when they were merged."""
+    assert old_file(tmp_path, "probe", "probe-development").predictions == {}
+
+
+def test_read_results_knows_earlier_predictions_by_their_rows(tmp_path):
+    records = [*results_of(0.5, num_eval=9).records, *results_of(0.5, kind="probe-development", num_eval=5).records]
+    write_results(tmp_path, Results(records=records, predictions=dict(OLD_PREDICTIONS)))
+    assert "probe-development|labels|sst2" in read_results(tmp_path).predictions
+
+
+@pytest.mark.parametrize(
+    ("note", "kinds"),
+    [("trained on 9 of 10 rows", ["probe", "finetune"]), ("scored on held out", ["probe-development"])],
+)
+def test_read_results_finds_the_kind_of_earlier_notes(tmp_path, note, kinds):
+    scored = [Record(kind, "ours", "sst2", "accuracy", 0.5) for kind in ("probe", "finetune", "probe-development")]
+    other = [Record("finetune-development", "ours", "cola", "accuracy", 0.5)]
+    write_results(tmp_path, Results(records=scored + other, notes={"sst2": note}))
+    assert read_results(tmp_path).notes == {f"{kind}|sst2": note for kind in kinds}
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_read_results_keeps_the_notes_of_committed_reports(path):
+    earlier = json.loads(path.read_text(encoding="utf-8"))["notes"]
+    found = read_results(path).notes
+    assert {key.split("|")[-1]: note for key, note in found.items()} == earlier and all("|" in key for key in found)
 
 
 def test_read_results_takes_the_file(results, tmp_path):
@@ -254,13 +315,13 @@ def test_merge_results_keeps_the_order_of_the_parts(results, name):
 
 
 def test_merge_results_joins_notes():
-    parts = [Results(notes={"sst2": "one"}), Results(notes={"cola": "other"})]
-    assert merge_results(parts).notes == {"sst2": "one", "cola": "other"}
+    parts = [Results(notes={"probe|sst2": "one"}), Results(notes={"probe-development|sst2": "other"})]
+    assert merge_results(parts).notes == {"probe|sst2": "one", "probe-development|sst2": "other"}
 
 
 def test_merge_results_joins_predictions(results):
-    other = Results(predictions={"labels|cola": np.array([1])})
-    assert merge_results([results, other]).predictions.keys() == {*results.predictions, "labels|cola"}
+    other = Results(predictions={"probe|labels|cola": np.array([1])})
+    assert merge_results([results, other]).predictions.keys() == {*results.predictions, "probe|labels|cola"}
 
 
 def test_merge_results_of_nothing_is_empty():
