@@ -7,7 +7,7 @@ import numpy as np
 from .document import Block, Heading, Paragraph, Table
 from .report_cells import interval_cell, p_cell, spread
 from .results import Results
-from .statistics import compare, corrected, verdict
+from .statistics import compare, corrected, equivalence_p, verdict
 
 MARGIN = 0.01
 """Answers that differ by less, one point, do not differ in practice."""
@@ -69,15 +69,19 @@ def _answers(results: Results, pairs: Sequence[tuple[str, str]]) -> list[Block]:
             if differences:
                 found.append((task, metric, np.array(differences)))
         ps = corrected([compare(differences).t_p for *_, differences in found])
+        same = corrected([equivalence_p(differences, MARGIN) for *_, differences in found])
         rows = []
-        for (task, metric, differences), p in zip(found, ps, strict=True):
+        for (task, metric, differences), p, p_same in zip(found, ps, same, strict=True):
             comparison = compare(differences)
             cells = [f"{comparison.effect:+.4f}", interval_cell(comparison), p_cell(p, comparison)]
-            words = verdict(differences, p, MARGIN) if comparison.num_seeds > 1 else "too few seeds"
+            words = verdict(differences, p, p_same, MARGIN)
             rows.append([task, metric, *cells, str(comparison.num_seeds), words])
         if rows:
             header = ["task", "metric", "difference", "95 % interval", "corrected p", "pairs", "verdict"]
-            text = "Paired differences over checkpoints: paired t, corrected by Holm over this table."
+            text = (
+                "Paired differences over checkpoints: paired t, corrected by Holm over this table; so are the tests "
+                "of equivalence within one point."
+            )
             blocks += [Heading(f"{model} against {baseline}", 3), Paragraph(text), Table(header, rows)]
     return blocks
 

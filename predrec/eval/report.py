@@ -15,7 +15,7 @@ from .figures import all_figures
 from .language_report import about_language_models, language_blocks
 from .report_cells import bold, interval_cell, p_cell, spread, with_interval
 from .results import BASELINES, BEST_ON_EVAL, DEVELOPMENT, Results
-from .statistics import bootstrap_interval, compare, corrected, mcnemar_p, verdict
+from .statistics import bootstrap_interval, compare, corrected, equivalence_p, mcnemar_p, verdict
 from .tasks import TASKS, mean_metric
 
 SCORE_MARGIN = 0.01
@@ -152,7 +152,8 @@ def _claims(found: list[ClaimResult], model: str, baseline: str, num_pairs: int 
             "Differences are between checkpoints, paired in the order given, averaged over tasks, poolings, heads and "
             "draws, and counted in the claimed direction: above 0 agrees with the claim. Paired t, corrected by Holm "
             f"over the claims{f' of all {num_pairs} comparisons' if num_pairs > 1 else ''}; cells are tasks, poolings "
-            "and measures. A claim of similar scores holds if a test of equivalence in the same family says so."
+            "and measures. A claim of similar scores holds if a test of equivalence in the same family says so. The "
+            'tests of equivalence behind "no difference" and "by less than" are corrected by Holm among themselves.'
         ),
         Table(header, rows),
     ]
@@ -311,7 +312,9 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
         return []
     # A head without randomness, as STS-B's, has no seeds to test over.
     tested = [index for index, (*_, differences) in enumerate(found) if compare(differences).sd > 0]
-    ps = dict(zip(tested, corrected([compare(found[index][-1]).t_p for index in tested]), strict=True))
+    different = corrected([compare(found[index][-1]).t_p for index in tested])
+    same = corrected([equivalence_p(found[index][-1], SCORE_MARGIN) for index in tested])
+    ps = dict(zip(tested, zip(different, same, strict=True), strict=True))
     rows = []
     for index, (how, task, differences) in enumerate(found):
         comparison = compare(differences)
@@ -323,9 +326,9 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
         elif index in ps:
             seeds = [
                 interval_cell(comparison),
-                p_cell(ps[index], comparison),
+                p_cell(ps[index][0], comparison),
                 p_cell(comparison.sign_flip_p, comparison),
-                verdict(differences, ps[index], SCORE_MARGIN),
+                verdict(differences, *ps[index], SCORE_MARGIN),
             ]
         way = " ".join(map(str, filter(None, how))) or "-"
         rows.append([task, way, f"{comparison.effect:+.3f}", *seeds[:3], items, mcnemar, seeds[3]])
@@ -345,8 +348,8 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
         Paragraph(
             f"Paired differences over {unit}: paired t, corrected by Holm over this table; the sign-flip test beside "
             f"it is not corrected.{caution} Over items: difference in accuracy of the votes of all heads, with a "
-            "bootstrap interval and the exact McNemar test. Differences within one point are called equivalent when "
-            "two one-sided tests say so."
+            "bootstrap interval and the exact McNemar test. Differences are called equivalent, or of less than one "
+            "point, when two one-sided tests say so, corrected by Holm over this table, too."
         ),
         Table(header, rows),
     ]

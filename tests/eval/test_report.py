@@ -12,6 +12,7 @@ from predrec.errors import UserError
 from predrec.eval.document import Heading, Paragraph, Picture, Table, to_html, to_markdown
 from predrec.eval.report import GEOMETRY, build_report, published, score_blocks
 from predrec.eval.results import Results, add_record, merge_results
+from predrec.eval.statistics import equivalence_p
 
 from .made import (
     MODELS,
@@ -426,8 +427,21 @@ def test_comparison_is_corrected_over_its_rows():
     assert [row["corrected p"] for row in rows] == [f"{p:.3f}" for p in holm(*differences)]
 
 
+def test_comparison_corrects_equivalence_over_its_rows():
+    """At p = 0.04 a row alone is equivalent; beside another it is not."""
+    spread = stats.zscore([0.1, 0.4, -0.3, 0.2, 0.0, -0.2], ddof=1)
+    differences = 0.01 * 6**0.5 / stats.t.isf(0.04, 5) * spread
+    results = seeds_results(hybrid=0.5 + differences, mlm=[0.5] * 6)
+    assert equivalence_p(differences, 0.01) == pytest.approx(0.04)
+    assert comparison_row(results)["verdict"] == "equivalent"
+    for model, sign in (("hybrid", 1), ("mlm", -1)):
+        plant_seeds(results, model, 0.5 + sign * np.tile([1, -1], 3) / 10, task="rte", metric="accuracy")
+    assert comparison_row(results)["verdict"] == "undecided"
+
+
 WAYS = {
     "improves": DIFFERENCES,
+    "harms, by less than one point": -0.004 - np.array([1, -1, 1, -1, 1, -1]) / 1000,
     "harms": -DIFFERENCES,
     "equivalent": np.array([1, -1, 1, -1, 1, -1]) / 1000,
     "undecided": np.array([1, -1, 1, -1, 1, -1]) / 10,
