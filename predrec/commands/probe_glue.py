@@ -87,10 +87,11 @@ def note(results: Results, mode: str, task: Task, splits: tuple[Split, Split], v
             f"scored on {len(evaluation):,} rows held out of the training split, trained on {len(train):,} others: "
             "for choices, not comparable with published scores"
         )
-    elif task.full_train_size and len(train) != task.full_train_size:
-        results.notes[key] = (
-            f"trained on {len(train):,} of {task.full_train_size:,} rows: not comparable with published scores"
-        )
+        return
+    parts = (("trained", train, task.full_train_size), ("scored", evaluation, task.full_eval_size))
+    cut = [f"{what} on {len(split):,} of {full:,} rows" for what, split, full in parts if len(split) != full]
+    if cut:
+        results.notes[key] = f"{' and '.join(cut)}: not comparable with published scores"
 
 
 def kind_of(mode: str, evaluation: Split) -> str:

@@ -383,14 +383,23 @@ def test_training_set_in_two_splits_counts_as_a_whole(tmp_path, data_dir, encode
     for task, split in (("mnli", "train"), ("mnli", "train_no_periods"), ("mnli", "validation_matched")):
         columns = planted.inferences(np.random.default_rng(0), 30)
         planted.write_split(tmp_path / "data", task, split, columns)
-    monkeypatch.setitem(tasks.TASKS, "mnli", dataclasses.replace(TASKS["mnli"], full_train_size=60))
+    monkeypatch.setitem(tasks.TASKS, "mnli", dataclasses.replace(TASKS["mnli"], full_train_size=60, full_eval_size=30))
     words = ["--models", f"tiny={encoder_dir}", "--tasks", "mnli", "--num_train_epochs", "1"]
     assert not probed(tmp_path / "run", tmp_path / "data", *words).notes
 
 
 def test_note_is_shown(probe, capsys):
     probe("--max_train_samples", "20")
-    assert "trained on 20 of 67,349 rows: not comparable" in capsys.readouterr().out
+    cut = f"trained on 20 of 67,349 rows and scored on {planted.NUM_EVAL} of 872 rows: not comparable"
+    assert cut in capsys.readouterr().out
+
+
+def test_part_of_the_evaluation_rows_is_noted(probe, monkeypatch):
+    whole = dataclasses.replace(TASKS["sst2"], full_train_size=planted.NUM_TRAIN, full_eval_size=planted.NUM_EVAL)
+    monkeypatch.setitem(tasks.TASKS, "sst2", whole)
+    assert probe().notes == {}
+    note = f"scored on 10 of {planted.NUM_EVAL} rows: not comparable with published scores"
+    assert probe("--max_eval_samples", "10").notes == {"probe|sst2": note}
 
 
 def test_number_of_rows_can_be_limited(probe):
