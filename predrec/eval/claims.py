@@ -150,7 +150,7 @@ def evaluate_family(
     flat = [(index, *one) for index, pair in enumerate(pairs) for one in _testable(results, *pair)]
     different = [compare(overall).t_p for *_, overall, _ in flat]
     same = np.array([equivalence_p(overall, margin) for *_, overall, margin in flat])
-    # Of equality, the test of equivalence decides. Of a direction, it says more of what is decided: another family.
+    # It decides claims of equality, in one family with the differences; what it says of the others is a second family.
     decides = np.array([claim.direction == 0 for _, claim, *_ in flat], dtype=bool)
     family = corrected([*different, *same[decides]])
     different, same[decides], same[~decides] = family[: len(flat)], family[len(flat) :], corrected(same[~decides])
