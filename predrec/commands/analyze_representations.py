@@ -12,9 +12,10 @@ from torch import Tensor
 from ..configuration import EncoderArguments, TaskArguments
 from ..configuration.analysis_arguments import AnalysisArguments
 from ..errors import UserError
+from ..eval.claims import in_paper_convention
 from ..eval.classical import in_parallel, semantic_probe, token_probe
 from ..eval.embeddings import Embedder
-from ..eval.geometry import CENTRED_IN_PAPER, measure_geometry
+from ..eval.geometry import measure_geometry
 from ..eval.probes import ProbeSettings, train_probe
 from ..eval.results import Results, add_record, write_results
 from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_splits
@@ -165,19 +166,10 @@ def summary(results: Results, tasks: Sequence[Task]) -> str:
     for task in tasks:
         for pooling in poolings:
             for model in results.model_names:
-                cells = [published_value(results, model, task.name, pooling, metric) for metric in SHOWN]
-                rows.append([task.name, str(pooling), model, *("-" if c is None else f"{c:.3f}" for c in cells)])
+                wanted = {"kind": "geometry", "model": model, "task": task.name, "pooling": pooling}
+                found = [results.sample(in_paper_convention, metric=metric, **wanted) for metric in SHOWN]
+                rows.append([task.name, str(pooling), model, *(f"{v.mean():.3f}" if len(v) else "-" for v in found)])
     return "\n" + table(["task", "pooling", "model", *SHOWN], rows)
-
-
-def published_value(results: Results, model: str, task: str, pooling: str | None, metric: str) -> float | None:
-    """Returns the mean over draws and checkpoints of a measure, raw or centred as the paper has it."""
-    values = [
-        record.value
-        for record in results.select(kind="geometry", model=model, task=task, pooling=pooling, metric=metric)
-        if record.variant in (None, "centred" if metric in CENTRED_IN_PAPER else "raw")
-    ]
-    return float(np.mean(values)) if values else None
 
 
 if __name__ == "__main__":

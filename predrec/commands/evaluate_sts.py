@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from ..eval.tasks import STS_TASKS, Split, Task, find_task, load_splits
 from .evaluation import embedders, run, set_threads, table
 
 ARGUMENTS = (EncoderArguments, TaskArguments, STSArguments)
+
+MTEB_SPLITS = {"stsb": "stsb_test"}
+"""Tasks that mteb has another split of, and what its scores are called."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,8 +45,13 @@ def evaluate_sts(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
         for name, replicate, embedder in embedders(encoder_arguments, results):
             for task in tasks:
                 measure_task(results, name, replicate, embedder, task, splits[task.name], arguments.pooling)
+        raw, whitened = (Counter(r.task for r in results.select(variant=name)) for name in ("raw", "whitened"))
+        if raw - whitened:
+            few = ", ".join(raw - whitened)
+            why = "so few sentences for the features would all be equally far apart"
+            print(f"note: {few}: no scores of whitened vectors: {why}.", file=sys.stderr)
     path = write_results(arguments.output_dir, results)
-    print(summary(results, tasks))
+    print(summary(results))
     print(f"\n{path}  ({time.perf_counter() - started:.0f} s)")
     return 0
 
@@ -93,21 +102,23 @@ def with_mteb(
             if pooling == "attention":
                 raise UserError("`pooling=attention` is several untrained draws; with `mteb` choose another.")
             for task, value in evaluate_with_mteb(embedder, name, pooling, [task.name for task in tasks]).items():
-                shared = {"model": name, "replicate": replicate, "task": task, "pooling": pooling, "variant": "raw"}
+                shared = {"model": name, "replicate": replicate, "pooling": pooling, "variant": "raw"}
+                shared["task"] = MTEB_SPLITS.get(task, task)
                 add_record(results, kind="sts", metric="spearmanr", value=value, **shared)
 
 
-def summary(results: Results, tasks: Sequence[Task]) -> str:
+def summary(results: Results) -> str:
     """Lays out Spearman's correlations, means over draws and checkpoints."""
+    tasks = list(dict.fromkeys(record.task for record in results.records))
     keys = dict.fromkeys((record.model, record.pooling, record.variant) for record in results.records)
     rows = []
     for model, pooling, variant in keys:
         cells = []
         for task in tasks:
-            values = results.values(model=model, pooling=pooling, variant=variant, task=task.name, metric="spearmanr")
+            values = results.values(model=model, pooling=pooling, variant=variant, task=task, metric="spearmanr")
             cells.append(f"{values.mean():.3f}" if len(values) else "-")
         rows.append([model, str(pooling), str(variant), *cells])
-    return "\n" + table(["model", "pooling", "vectors", *(task.name for task in tasks)], rows)
+    return "\n" + table(["model", "pooling", "vectors", *tasks], rows)
 
 
 if __name__ == "__main__":

@@ -112,10 +112,11 @@ def finetune_once(
     metrics = load_metric("glue", task.folder).compute(
         predictions=predicted.tolist(), references=splits[1].labels.tolist()
     )
+    kind = "finetune" + DEVELOPMENT * splits[1].development
     for metric, value in metrics.items():
         add_record(
             results,
-            kind="finetune" + DEVELOPMENT * splits[1].development,
+            kind=kind,
             task=task.name,
             metric=metric,
             value=value,
@@ -123,10 +124,10 @@ def finetune_once(
             num_eval=len(splits[1]),
             **who,
         )
-    key = f"{who['model']}|{who['replicate']}|{task.name}|finetune|-"
+    key = f"{kind}|{who['model']}|{who['replicate']}|{task.name}|finetune|-"
     earlier = [results.predictions[key]] if key in results.predictions else []
     results.predictions[key] = np.concatenate([*earlier, predicted[None]])
-    results.predictions[f"labels|{task.name}"] = splits[1].labels
+    results.predictions[f"{kind}|labels|{task.name}"] = splits[1].labels
 
 
 def tokenized(split: Split, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, task: Task) -> Dataset:

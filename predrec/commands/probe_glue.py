@@ -47,7 +47,7 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     splits = {task.name: read_task(task, task_arguments, probe_arguments.validation_share) for task in tasks}
     results = Results(commands=[typed])
     for task in tasks:
-        note(results, task, splits[task.name], probe_arguments.validation_share)
+        note(results, probe_arguments.mode, task, splits[task.name], probe_arguments.validation_share)
     if probe_arguments.mode == "finetune":
         finetune(encoder_arguments, probe_arguments, training, given, tasks, splits, results)
     else:
@@ -78,18 +78,20 @@ def read_task(task: Task, arguments: TaskArguments, validation_share: float | No
     return load_development(task, arguments.data_dir, validation_share, arguments.max_train_samples)
 
 
-def note(results: Results, task: Task, splits: tuple[Split, Split], validation_share: float | None) -> None:
+def note(results: Results, mode: str, task: Task, splits: tuple[Split, Split], validation_share: float | None) -> None:
     """Notes where a score cannot be compared with published ones."""
     train, evaluation = splits
+    key = f"{kind_of(mode, evaluation)}|{task.name}"
     if validation_share is not None:
-        results.notes[task.name] = (
+        results.notes[key] = (
             f"scored on {len(evaluation):,} rows held out of the training split, trained on {len(train):,} others: "
             "for choices, not comparable with published scores"
         )
-    elif task.full_train_size and len(train) != task.full_train_size:
-        results.notes[task.name] = (
-            f"trained on {len(train):,} of {task.full_train_size:,} rows: not comparable with published scores"
-        )
+        return
+    parts = (("trained", train, task.full_train_size), ("scored", evaluation, task.full_eval_size))
+    cut = [f"{what} on {len(split):,} of {full:,} rows" for what, split, full in parts if len(split) != full]
+    if cut:
+        results.notes[key] = f"{' and '.join(cut)}: not comparable with published scores"
 
 
 def kind_of(mode: str, evaluation: Split) -> str:
@@ -314,9 +316,9 @@ def record_scores(
         if len(epochs) > 1 and not (whitened or splits[1].development):
             best = max(headline(task, predictions[index], splits[1]) for predictions in epochs)
             add_record(results, **shared, **draw, seed=seed, metric=task.metric, value=best, variant=BEST_ON_EVAL)
-    place = [name, str(replicate), task.name, pooling, settings.head, *([variant] if variant else [])]
-    results.predictions["|".join(place)] = epochs[-1]
-    results.predictions[f"labels|{task.name}"] = splits[1].labels
+    kind, way = shared["kind"], [pooling, settings.head, *([variant] if variant else [])]
+    results.predictions["|".join([kind, name, str(replicate), task.name, *way])] = epochs[-1]
+    results.predictions[f"{kind}|labels|{task.name}"] = splits[1].labels
 
 
 def headline(task: Task, predictions: np.ndarray, evaluation: Split) -> float:
@@ -340,7 +342,7 @@ def summary(results: Results, tasks: Sequence[Task], kind: str) -> str:
                 cells.append(f"{values.mean():.3f}{spread}" if len(values) else "-")
             words = " ".join(str(word) for word in (pooling, head, variant) if word)
             rows.append([BASELINES.get(name, name), words, *cells])
-    notes = [f"{task}: {text}" for task, text in results.notes.items()]
+    notes = [f"{key.split('|')[1]}: {text}" for key, text in results.notes.items()]
     header = ["", "", *(f"{task.name} ({task.metric})" for task in tasks)]
     return "\n".join(["", table(header, rows), *notes])
 

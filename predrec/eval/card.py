@@ -127,7 +127,7 @@ def write_leaderboard_entries(path: Path, results: Results, name: str) -> None:
             notes="; ".join(
                 [
                     f"{TASKS[task].metric}, {HEADLINES[kind]}, mean of {count} seeds",
-                    *([results.notes[task]] if task in results.notes else []),
+                    *([results.notes[f"{kind}|{task}"]] if f"{kind}|{task}" in results.notes else []),
                 ]
             ),
         )

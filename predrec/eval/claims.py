@@ -12,7 +12,7 @@ import numpy as np
 
 from .geometry import CENTRED_IN_PAPER
 from .results import Record, Results
-from .statistics import Comparison, Verdict, compare, corrected, equivalence_p, verdict
+from .statistics import Comparison, compare, corrected, equivalence_p, verdict
 from .tasks import TASKS
 
 MARGINS = {"uniformity": 0.05}
@@ -61,7 +61,7 @@ CLAIMS = (
     Claim(7, "has a positive CoLA MCC", "geometry", ("semantic_probe",), 1, ("mean",), ("cola",), against_zero=True),
 )
 
-WORDS: dict[int, dict[Verdict, str]] = {
+WORDS: dict[int, dict[str, str]] = {
     0: {"improves": "contradicted: better", "harms": "contradicted: worse", "equivalent": "holds"},
     1: {"improves": "holds", "harms": "contradicted", "equivalent": "no difference"},
 }
@@ -90,7 +90,7 @@ class ClaimResult:
         cells (`list[Cell]`): Every task, pooling and metric, with p corrected by Holm within the claim.
         overall (`Comparison`): Of the deciding metric's mean over tasks and poolings.
         p (`float`): Of `overall`, paired t, corrected by Holm over the claims that could be tested; the tests of
-            equivalence that decide claims of similarity are in the same family.
+            equivalence that decide claims of similarity are in the same family; those of the others are another.
         verdict (`str`): In words.
     """
 
@@ -102,9 +102,7 @@ class ClaimResult:
 
 
 def in_paper_convention(record: Record) -> bool:
-    """Is the record raw or centred as the paper has it, and of vectors that the encoder has made?"""
-    if record.pooling == "embeddings":
-        return False
+    """Is the record raw or centred as the paper has it?"""
     if record.kind != "geometry" or record.variant is None:
         return record.variant is None
     return record.variant == ("centred" if record.metric in CENTRED_IN_PAPER else "raw")
@@ -115,13 +113,7 @@ def by_replicate(
 ) -> dict[int, float]:
     """Returns the value of each checkpoint, averaged over heads' seeds and draws, by its number."""
     wanted = {"kind": kind, "model": model, "task": task, "metric": metric, "pooling": pooling}
-    if kind == "probe":
-        wanted["head"] = "linear"
-    found: dict[int, list[float]] = {}
-    for record in results.select(**wanted):
-        if in_paper_convention(record):
-            found.setdefault(record.replicate, []).append(record.value)
-    return {replicate: float(np.mean(values)) for replicate, values in sorted(found.items())}
+    return results.by_checkpoint(in_paper_convention, **wanted, **({"head": "linear"} if kind == "probe" else {}))
 
 
 def by_checkpoint(
@@ -155,18 +147,18 @@ def evaluate_family(
     Returns:
         One list per pair.
     """
-    tested = [_testable(results, model, baseline) for model, baseline in pairs]
-    flat = [(claim, overall, margin) for found in tested for claim, _, overall, margin in found]
-    similar = [(overall, margin) for claim, overall, margin in flat if claim.direction == 0]
-    same = [equivalence_p(*one) if len(one[0]) > 1 else 1.0 for one in similar]
-    ps = corrected([compare(overall).t_p for _, overall, _ in flat] + same)
-    different, same = iter(ps[: len(flat)]), iter(ps[len(flat) :])
-
-    def judged(claim: Claim, cells: list[Cell], overall: np.ndarray, margin: float) -> ClaimResult:
-        p, p_same = next(different), next(same) if claim.direction == 0 else None
-        return ClaimResult(claim, cells, compare(overall), p, _in_words(claim, overall, p, p_same, margin, alpha))
-
-    return [[judged(*one) for one in found] for found in tested]
+    flat = [(index, *one) for index, pair in enumerate(pairs) for one in _testable(results, *pair)]
+    different = [compare(overall).t_p for *_, overall, _ in flat]
+    same = np.array([equivalence_p(overall, margin) for *_, overall, margin in flat])
+    # It decides claims of equality, in one family with the differences; what it says of the others is a second family.
+    decides = np.array([claim.direction == 0 for _, claim, *_ in flat], dtype=bool)
+    family = corrected([*different, *same[decides]])
+    different, same[decides], same[~decides] = family[: len(flat)], family[len(flat) :], corrected(same[~decides])
+    found: list[list[ClaimResult]] = [[] for _ in pairs]
+    for (index, claim, cells, overall, margin), p, p_same in zip(flat, different, same, strict=True):
+        words = _in_words(claim, overall, p, p_same, margin, alpha)
+        found[index].append(ClaimResult(claim, cells, compare(overall), p, words))
+    return found
 
 
 def _testable(results: Results, model: str, baseline: str) -> list[tuple[Claim, list[Cell], np.ndarray, float]]:
@@ -195,8 +187,8 @@ def _cells(results: Results, claim: Claim, model: str, baseline: str) -> list[Ce
         for pooling in dict.fromkeys(record.pooling for record in own):
             if (claim.tasks and task not in claim.tasks) or (claim.poolings and pooling not in claim.poolings):
                 continue
-            # At its uniform start weighted pooling is the mean: it would count twice.
-            if pooling is None or pooling == "weighted":
+            # At its uniform start weighted pooling is the mean: it would count twice. No encoder makes embeddings.
+            if pooling in (None, "weighted", "embeddings"):
                 continue
             for name in claim.metrics:
                 metric = TASKS[task].metric if name == "headline" else name
@@ -212,14 +204,9 @@ def _cells(results: Results, claim: Claim, model: str, baseline: str) -> list[Ce
     return [Cell(*one, compare(one[-1]), p) for one, p in zip(found, ps, strict=True)]
 
 
-def _in_words(
-    claim: Claim, differences: Sequence[float], p: float, p_same: float | None, margin: float, alpha: float
-) -> str:
-    found = verdict(differences, p, margin, alpha)
-    if p_same is not None and found != "too few seeds":
+def _in_words(claim: Claim, differences: Sequence[float], p: float, p_same: float, margin: float, alpha: float) -> str:
+    found, *small = verdict(differences, p, p_same, margin, alpha).split(", ")
+    if claim.direction == 0 and small:
         # What is claimed is that a difference does not matter: one that is sure and small does not refute it.
-        if p_same < alpha:
-            found = "equivalent"
-        elif found == "equivalent":  # Without the correction only.
-            found = "undecided"
-    return WORDS[abs(claim.direction)].get(found, found)
+        found, small = "equivalent", []
+    return ", ".join([WORDS[abs(claim.direction)].get(found, found), *small])

@@ -30,7 +30,8 @@ TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
 
 SHARD_BYTES = 2**30
 HALF_PRECISION_LIMIT = 60_000.0
-FORMAT = "1"
+FORMAT = "2"
+"""Of the cache, raised with every change of the vectors by code outside the model's own file."""
 
 
 def default_cache_dir() -> Path:
@@ -189,15 +190,18 @@ class Embedder:
         if not texts:
             raise UserError("There are no texts to encode.")
         keys = [text_key(text) for text in texts]
-        needed = sorted({index for group in groups for index in self.cache.missing(group, keys)})
+        missing = {group: self.cache.missing(group, keys) for group in groups}
+        lacking = [group for group in groups if missing[group]]
+        needed = sorted({index for group in lacking for index in missing[group]})
         first = {keys[index]: index for index in reversed(needed)}  # Each text once.
         if first:
-            self._encode([texts[index] for index in first.values()], list(first), groups)
+            self._encode([texts[index] for index in first.values()], list(first), lacking)
         return keys
 
     def _encode(self, texts: list[Text], keys: list[bytes], groups: Sequence[str]) -> None:
         ids = self.encoder.tokenize(texts)
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+        widths = [self.encoder.width(len(row)) for row in ids]
         draws = self._draws() if any(group.startswith("attention") for group in groups) else None
         total = sum(map(len, ids))
         done: list[int] = []
@@ -205,7 +209,7 @@ class Embedder:
         size = 0
         bar = tqdm(total=total, unit="token", unit_scale=True, desc=self.encoder.name, disable=not self.progress)
         with bar:  # Closed before an error is printed.
-            for batch in _batches(order, ids, TOKENS_PER_BATCH.get(self.encoder.model.device.type, 8192)):
+            for batch in _batches(order, widths, TOKENS_PER_BATCH.get(self.encoder.model.device.type, 8192)):
                 tokens = [ids[index] for index in batch]
                 read = self._read(tokens, [texts[index] for index in batch]) if set(groups) - {"embeddings"} else None
                 for group in groups:
@@ -252,11 +256,11 @@ class Embedder:
         return torch.stack([key.T @ query for query, key in draws]).to(self.encoder.model.device)
 
 
-def _batches(order: list[int], ids: list[list[int]], most: int) -> list[list[int]]:
-    """Cuts texts, sorted by length, into batches of at most `most` tokens with padding."""
+def _batches(order: list[int], widths: list[int], most: int) -> list[list[int]]:
+    """Cuts texts, sorted by length, into batches of at most `most` tokens with padding; as wide as is computed."""
     batches: list[list[int]] = []
     for index in order:
-        if not batches or (len(batches[-1]) + 1) * len(ids[index]) > most:
+        if not batches or (len(batches[-1]) + 1) * widths[index] > most:
             batches.append([])
         batches[-1].append(index)
     return batches

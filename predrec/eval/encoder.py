@@ -1,6 +1,7 @@
 """A frozen encoder: any model that `AutoModel` loads, with its tokenizer and an identity made of its weights."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,11 @@ class FrozenEncoder:
                 raise UserError(f"{self.name}: the text {text!r} has no token, so it has no vector. Drop it.")
         return ids
 
+    def width(self, longest: int) -> int:
+        """Returns how many tokens are computed of each text of a batch whose longest has `longest`."""
+        # What attends to padding gives the same states only at the same length.
+        return self.max_seq_length if getattr(self.model.config, "attend_to_padding", False) else longest
+
     @torch.inference_mode()
     def states(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Encodes token ids of any lengths as one batch. Segments are not told apart: a pair is one text.
@@ -98,8 +104,7 @@ class FrozenEncoder:
         """
         lengths = torch.tensor([len(row) for row in ids])
         longest = int(lengths.max())
-        # What attends to padding gives the same states only at the same length.
-        width = self.max_seq_length if getattr(self.model.config, "attend_to_padding", False) else longest
+        width = self.width(longest)
         rows = [[*row, *[self.pad_token_id] * (width - len(row))] for row in ids]
         device = self.model.device
         input_ids, mask = torch.tensor(rows, device=device), (torch.arange(width) < lengths[:, None]).to(device)
@@ -229,7 +234,7 @@ def hash_weights(model: PreTrainedModel) -> str:
 
 
 def fingerprint(encoder: FrozenEncoder) -> str:
-    """Returns a name for what decides the vectors: weights, configuration, tokenizer, length and precision."""
+    """Returns a name for what decides the vectors: weights, code, configuration, tokenizer, length and precision."""
     config = encoder.model.config.to_dict()
     for key in ("_name_or_path", "transformers_version", "architectures", "auto_map", "dtype"):
         config.pop(key, None)
@@ -240,5 +245,14 @@ def fingerprint(encoder: FrozenEncoder) -> str:
         # Truncation and padding are settings of the last call, not of the tokenizer.
         words = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
     options = [encoder.max_seq_length, str(encoder.dtype), encoder.pad_token_id, encoder.tokenizer.truncation_side]
-    parts = [encoder.weights, config, words, options]
+    parts = [encoder.weights, _code(encoder.model), config, words, options]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=12).hexdigest()
+
+
+def _code(model: PreTrainedModel) -> str:
+    """Returns a hash of the file that the model's class is written in: checkpoints may carry their own."""
+    try:
+        path = inspect.getsourcefile(type(model))
+    except (OSError, TypeError):  # It was typed in.
+        path = None
+    return "" if path is None else hashlib.blake2b(Path(path).read_bytes(), digest_size=12).hexdigest()

@@ -205,11 +205,7 @@ def probes(results: Results) -> Any:
 
     def values(task: str, model: str) -> np.ndarray:
         wanted = {"model": model, "task": task, "metric": TASKS[task].metric, "pooling": pooling, "head": head}
-        records = results.select(kind=kind, variant=None, **wanted)
-        checkpoints = sorted({record.replicate for record in records})
-        if len(checkpoints) > 1:
-            return np.array([np.mean([r.value for r in records if r.replicate == one]) for one in checkpoints])
-        return np.array([record.value for record in records])
+        return results.sample(kind=kind, variant=None, **wanted)
 
     _bars(axis, tasks, models, values)
     for line, name in zip(("--", ":"), BASELINES, strict=True):

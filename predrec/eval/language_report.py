@@ -7,7 +7,7 @@ import numpy as np
 from .document import Block, Heading, Paragraph, Table
 from .report_cells import interval_cell, p_cell, spread
 from .results import Results
-from .statistics import compare, corrected, verdict
+from .statistics import compare, corrected, equivalence_p, verdict
 
 MARGIN = 0.01
 """Answers that differ by less, one point, do not differ in practice."""
@@ -41,11 +41,6 @@ def language_blocks(results: Results, pairs: Sequence[tuple[str, str]]) -> list[
     return [*_answers(results, pairs), *_views(results)]
 
 
-def _values(results: Results, kind: str, model: str, task: str, metric: str) -> dict[int, float]:
-    records = results.select(kind=kind, model=model, task=task, metric=metric)
-    return {record.replicate: record.value for record in sorted(records, key=lambda record: record.replicate)}
-
-
 def _measured(results: Results, kind: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys((record.task, record.metric) for record in results.select(kind=kind)))
 
@@ -54,7 +49,7 @@ def _table(results: Results, kind: str) -> Table:
     """Lays out one row per task and metric, one column per model: mean and standard deviation over checkpoints."""
     names = [name for name in results.model_names if results.select(kind=kind, model=name)]
     rows = [
-        [task, metric, *(spread(np.array(list(_values(results, kind, n, task, metric).values())), 4) for n in names)]
+        [task, metric, *(spread(results.sample(kind=kind, model=n, task=task, metric=metric), 4) for n in names)]
         for task, metric in _measured(results, kind)
     ]
     return Table(["task", "metric", *names], rows)
@@ -68,20 +63,25 @@ def _answers(results: Results, pairs: Sequence[tuple[str, str]]) -> list[Block]:
     for model, baseline in pairs:
         found = []
         for task, metric in _measured(results, "answers"):
-            first, second = (_values(results, "answers", name, task, metric) for name in (model, baseline))
+            wanted = {"kind": "answers", "task": task, "metric": metric}
+            first, second = (results.by_checkpoint(model=name, **wanted) for name in (model, baseline))
             differences = [first[number] - second[number] for number in first if number in second]
             if differences:
                 found.append((task, metric, np.array(differences)))
         ps = corrected([compare(differences).t_p for *_, differences in found])
+        same = corrected([equivalence_p(differences, MARGIN) for *_, differences in found])
         rows = []
-        for (task, metric, differences), p in zip(found, ps, strict=True):
+        for (task, metric, differences), p, p_same in zip(found, ps, same, strict=True):
             comparison = compare(differences)
             cells = [f"{comparison.effect:+.4f}", interval_cell(comparison), p_cell(p, comparison)]
-            words = verdict(differences, p, MARGIN) if comparison.num_seeds > 1 else "too few seeds"
+            words = verdict(differences, p, p_same, MARGIN)
             rows.append([task, metric, *cells, str(comparison.num_seeds), words])
         if rows:
             header = ["task", "metric", "difference", "95 % interval", "corrected p", "pairs", "verdict"]
-            text = "Paired differences over checkpoints: paired t, corrected by Holm over this table."
+            text = (
+                "Paired differences over checkpoints: paired t, corrected by Holm over this table; so are the tests "
+                "of equivalence within one point."
+            )
             blocks += [Heading(f"{model} against {baseline}", 3), Paragraph(text), Table(header, rows)]
     return blocks
 

@@ -11,7 +11,7 @@ from mteb.models.model_meta import ModelMeta
 from .embeddings import Embedder
 
 NAMES = {"stsb": "STSBenchmark", "sickr": "SICK-R", **{f"sts{year}": f"STS{year}" for year in range(12, 17)}}
-"""What mteb calls the tasks. Its STS-B is the test split; GLUE has no labels for that one."""
+"""What mteb calls the tasks. Its STS-B is the test split, `stsb_test` in results; GLUE has no labels for that one."""
 
 
 class MtebEncoder(AbsEncoder):

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .embeddings import TokenStates
+from .pooling import attention_draw
 
 HeadKind = Literal["linear", "mlp"]
 Inputs = tuple[Tensor, ...] | tuple[TokenStates, ...]
@@ -163,14 +164,8 @@ class StackedPooler(nn.Module):
         super().__init__()
         self.kind = kind
         if kind == "attention":
-            draws = []
-            for seed in seeds:
-                generator = torch.Generator().manual_seed(seed)
-                query = torch.randn(hidden_size, generator=generator)
-                limit = (6 / (2 * hidden_size)) ** 0.5
-                draws.append((query, (torch.rand(hidden_size, hidden_size, generator=generator) * 2 - 1) * limit))
-            self.query = nn.Parameter(torch.stack([query for query, _ in draws]))
-            self.key = nn.Parameter(torch.stack([key for _, key in draws]))
+            queries, keys = zip(*(attention_draw(hidden_size, seed) for seed in seeds), strict=True)
+            self.query, self.key = nn.Parameter(torch.stack(queries)), nn.Parameter(torch.stack(keys))
         else:
             self.position_weights = nn.Parameter(torch.zeros(len(seeds), longest))
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from .claims import ClaimResult, by_checkpoint, evaluate_claims, evaluate_family, in_paper_convention
+from .claims import ClaimResult, evaluate_claims, evaluate_family, in_paper_convention
 from .document import Block, Heading, Paragraph, Table
 from .figures import all_figures
 from .language_report import about_language_models, language_blocks
 from .report_cells import bold, interval_cell, p_cell, spread, with_interval
 from .results import BASELINES, BEST_ON_EVAL, DEVELOPMENT, Results
-from .statistics import bootstrap_interval, compare, corrected, mcnemar_p, verdict
+from .statistics import bootstrap_interval, compare, corrected, equivalence_p, mcnemar_p, verdict
 from .tasks import TASKS, mean_metric
 
 SCORE_MARGIN = 0.01
@@ -152,7 +152,8 @@ def _claims(found: list[ClaimResult], model: str, baseline: str, num_pairs: int 
             "Differences are between checkpoints, paired in the order given, averaged over tasks, poolings, heads and "
             "draws, and counted in the claimed direction: above 0 agrees with the claim. Paired t, corrected by Holm "
             f"over the claims{f' of all {num_pairs} comparisons' if num_pairs > 1 else ''}; cells are tasks, poolings "
-            "and measures. A claim of similar scores holds if a test of equivalence in the same family says so."
+            "and measures. A claim of similar scores holds if a test of equivalence in the same family says so. The "
+            'tests of equivalence behind "no difference" and "by less than" are corrected by Holm among themselves.'
         ),
         Table(header, rows),
     ]
@@ -164,14 +165,10 @@ def _direction(one: ClaimResult) -> str:
     return "yes" if one.overall.effect > 0 else "no"
 
 
-def _seed_values(results: Results, kind: str, model: str, task: str, metric: str, how: tuple) -> np.ndarray:
-    """Returns one value per checkpoint where there are several, else one per seed of the head."""
-    wanted = {"kind": kind, "model": model, "task": task, "metric": metric, "pooling": how[0], "head": how[1]}
-    records = results.select(variant=how[2], **wanted)
-    replicates = sorted({record.replicate for record in records})
-    if len(replicates) > 1:
-        return np.array([np.mean([r.value for r in records if r.replicate == one]) for one in replicates])
-    return np.array([record.value for record in sorted(records, key=lambda r: r.seed or 0)])
+def _scores(results: Results, kind: str, model: str, task: str, metric: str, how: tuple) -> np.ndarray:
+    pooling, head, variant = how
+    wanted = {"kind": kind, "model": model, "task": task, "metric": metric}
+    return results.sample(**wanted, pooling=pooling, head=head, variant=variant)
 
 
 def _ways(results: Results, kind: str) -> list[tuple[str | None, str | None, str | None]]:
@@ -216,10 +213,10 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
             means.append([*map(_mean, found), _mean_of_all(whole)])
     for how in _ways(results, kind):
         for name in results.model_names:
-            found = [_seed_values(results, kind, name, task, TASKS[task].metric, how) for task in tasks]
+            found = [_scores(results, kind, name, task, TASKS[task].metric, how) for task in tasks]
             if any(len(values) for values in found):
                 rows.append([name, " ".join(map(str, filter(None, how))) or "-", *map(with_interval, found)])
-                whole = [_seed_values(results, kind, name, task, mean_metric(task), how) for task in tasks]
+                whole = [_scores(results, kind, name, task, mean_metric(task), how) for task in tasks]
                 means.append([*map(_mean, found), _mean_of_all(whole)])
     header = ["model", "how", *(f"{task} ({TASKS[task].metric})" for task in tasks)]
     if len(tasks) > 1:
@@ -237,8 +234,9 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
         + (FOR_CHOICES if development else "The official validation splits, on which nothing was chosen.")
     )
     blocks: list[Block] = [Heading(title), Paragraph(text), Table(header, rows)]
-    if results.notes:
-        blocks.append(Paragraph(" ".join(f"**{task}**: {note}." for task, note in results.notes.items())))
+    notes = [f"**{task}**: {results.notes[f'{kind}|{task}']}." for task in tasks if f"{kind}|{task}" in results.notes]
+    if notes:
+        blocks.append(Paragraph(" ".join(notes)))
     blocks += _all_metrics(results, kind, tasks)
     if kind == "probe" and with_published:
         blocks += _published_scores(results, tasks)
@@ -264,7 +262,7 @@ def _all_metrics(results: Results, kind: str, tasks: Sequence[str]) -> list[Bloc
             metrics = dict.fromkeys(record.metric for record in results.select(kind=kind, task=task, variant=None))
             for metric in metrics:
                 found = [
-                    _seed_values(results, kind, name, task, metric, (None, None, None) if name in BASELINES else how)
+                    _scores(results, kind, name, task, metric, (None, None, None) if name in BASELINES else how)
                     for name in names
                 ]
                 rows.append([task, " ".join(map(str, filter(None, how))) or "-", metric, *map(spread, found)])
@@ -285,9 +283,7 @@ def _published_scores(results: Results, tasks: Sequence[str]) -> list[Block]:
         for name in results.model_names:
             shared = {"kind": "probe", "model": name, "task": task, "pooling": "mean", "head": "linear"}
             last = results.values(metric=metric, variant=None, **shared)
-            best = results.values(metric=TASKS[task].metric, variant=BEST_ON_EVAL, **shared)
-            if metric != TASKS[task].metric:
-                best = np.array([])
+            best = results.values(metric=metric, variant=BEST_ON_EVAL, **shared)  # Of the headline metric alone.
             rows.append([task, metric, name, spread(last), spread(best)])
         rows += [
             [task, metric, f"paper: {name}", "-", f"{value / scale:.3f}"]
@@ -316,21 +312,23 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
         return []
     # A head without randomness, as STS-B's, has no seeds to test over.
     tested = [index for index, (*_, differences) in enumerate(found) if compare(differences).sd > 0]
-    ps = dict(zip(tested, corrected([compare(found[index][-1]).t_p for index in tested]), strict=True))
+    different = corrected([compare(found[index][-1]).t_p for index in tested])
+    same = corrected([equivalence_p(found[index][-1], SCORE_MARGIN) for index in tested])
+    ps = dict(zip(tested, zip(different, same, strict=True), strict=True))
     rows = []
     for index, (how, task, differences) in enumerate(found):
         comparison = compare(differences)
         own = how if kind.startswith("probe") else ("finetune", "-", None)
-        items, mcnemar = _items(results, model, baseline, task, own)
+        items, mcnemar = _items(results, kind, model, baseline, task, own)
         seeds = ["-", "-", "-", "does not vary by seed"]
         if len(differences) < 2:
             seeds = ["-", "-", "-", "too few seeds"]
         elif index in ps:
             seeds = [
                 interval_cell(comparison),
-                p_cell(ps[index], comparison),
+                p_cell(ps[index][0], comparison),
                 p_cell(comparison.sign_flip_p, comparison),
-                verdict(differences, ps[index], SCORE_MARGIN),
+                verdict(differences, *ps[index], SCORE_MARGIN),
             ]
         way = " ".join(map(str, filter(None, how))) or "-"
         rows.append([task, way, f"{comparison.effect:+.3f}", *seeds[:3], items, mcnemar, seeds[3]])
@@ -350,8 +348,8 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
         Paragraph(
             f"Paired differences over {unit}: paired t, corrected by Holm over this table; the sign-flip test beside "
             f"it is not corrected.{caution} Over items: difference in accuracy of the votes of all heads, with a "
-            "bootstrap interval and the exact McNemar test. Differences within one point are called equivalent when "
-            "two one-sided tests say so."
+            "bootstrap interval and the exact McNemar test. Differences are called equivalent, or of less than one "
+            "point, when two one-sided tests say so, corrected by Holm over this table, too."
         ),
         Table(header, rows),
     ]
@@ -371,16 +369,17 @@ def _differences(results: Results, kind: str, model: str, baseline: str, task: s
     return np.array([values[0][key] - values[1][key] for key in values[0] if key in values[1]])
 
 
-def _items(results: Results, model: str, baseline: str, task: str, how: tuple) -> tuple[str, str]:
+def _items(results: Results, kind: str, model: str, baseline: str, task: str, how: tuple) -> tuple[str, str]:
     """Compares two models item by item, each by the vote of its heads."""
-    labels = results.predictions.get(f"labels|{task}")
+    labels = results.predictions.get(f"{kind}|labels|{task}")
     if labels is None or TASKS[task].is_regression:
         return "-", "-"
     right = []
     for name in (model, baseline):
         place = [task, str(how[0]), str(how[1]), *([how[2]] if how[2] else [])]
-        keys = [key for key in results.predictions if key.split("|")[0] == name and key.split("|")[2:] == place]
-        if not keys:
+        parts = {key: key.split("|") for key in results.predictions}
+        keys = [key for key, part in parts.items() if part[:2] == [kind, name] and part[3:] == place]
+        if not keys or any(results.predictions[key].shape[1] != len(labels) for key in keys):
             return "-", "-"
         votes = np.concatenate([results.predictions[key] for key in keys])
         counts = np.stack([(votes == label).sum(0) for label in range(TASKS[task].num_labels)])
@@ -434,9 +433,11 @@ def measure_rows(
 ) -> list[list[str]]:
     """Returns a row per model, with the best of each measure marked, and the paper's rows below."""
     names = results.model_names
+    wanted = {"kind": "geometry", "task": task, "pooling": pooling}
+    chosen = in_paper_convention if variant is None else lambda record: record.variant == variant
     columns = []
     for metric, sign in measures:
-        found = [_measure(results, name, task, metric, pooling, variant) for name in names]
+        found = [results.sample(chosen, model=name, metric=metric, **wanted) for name in names]
         cells = [spread(values, 1 if metric.endswith(("rank", "90")) else 3) for values in found]
         columns.append(bold(cells, [values.mean() if len(values) else None for values in found], sign))
     rows = [[task, name, *(column[index] for column in columns)] for index, name in enumerate(names)]
@@ -446,19 +447,6 @@ def measure_rows(
             cells = [f"{numbers[metric][index]:g}" if metric in numbers else "-" for metric, _ in measures]
             rows.append([task, f"paper: {name}", *cells])
     return rows
-
-
-def _measure(
-    results: Results, model: str, task: str, metric: str, pooling: str, variant: str | None = None
-) -> np.ndarray:
-    """Returns one value per checkpoint, or per draw of a single checkpoint."""
-    values = by_checkpoint(results, "geometry", model, task, metric, pooling)
-    if variant is None and len(values) != 1:
-        return values
-    records = results.select(kind="geometry", model=model, task=task, metric=metric, pooling=pooling)
-    if variant is not None:
-        return np.array([record.value for record in records if record.variant == variant])
-    return np.array([record.value for record in records if in_paper_convention(record)])
 
 
 def _similarity(results: Results) -> list[Block]:

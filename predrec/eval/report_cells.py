@@ -5,11 +5,11 @@ import numpy as np
 from .statistics import Comparison, compare
 
 
-def interval_cell(comparison: Comparison) -> str:
-    """Shows a 95 % interval, a dash where a single pair has none."""
+def interval_cell(comparison: Comparison, digits: int = 3) -> str:
+    """Shows an interval, a dash where a single pair has none."""
     if not np.isfinite(comparison.low):
         return "-"
-    return f"{comparison.low:+.3f} to {comparison.high:+.3f}"
+    return f"{comparison.low:+.{digits}f} to {comparison.high:+.{digits}f}"
 
 
 def p_cell(p: float, comparison: Comparison) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,9 @@ import numpy as np
 from ..errors import UserError
 
 SCHEMA_VERSION = 1
+SETTINGS = ("num_train", "num_eval", "num_epochs", "batch_size")
+"""Fields of a record that say how a number was measured: numbers that differ in them are never averaged."""
+
 LIBRARIES = ("predrec", "torch", "transformers", "datasets", "evaluate", "scikit-learn")
 BASELINES = {"majority": "majority class", "bag-of-words": "TF-IDF bag of words"}
 """Names of models that are none, in records of probes."""
@@ -22,6 +25,9 @@ BEST_ON_EVAL = "best_on_eval"
 
 DEVELOPMENT = "-development"
 """Behind the kind of scores on training rows that were held out for choices."""
+
+SCORE_KINDS = ("probe", "finetune", "probe" + DEVELOPMENT, "finetune" + DEVELOPMENT)
+"""Kinds of records that have notes and predictions."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,9 @@ class Results:
 
     In the file: `schema_version`, `commands` (what was typed), `versions`, `models` (one entry per checkpoint: name,
     replicate and what [`FrozenEncoder.describe`] says), `records` (see [`Record`]), `spectra` (singular values,
-    centred: model, replicate, task, pooling, values), `notes` (by task). Predictions of probes are in
-    `predictions.npz` beside it: `model|replicate|task|pooling|head` of shape `(num_seeds, num_rows)`, with
-    `|whitened` behind it for whitened vectors, and `labels|task`.
+    centred: model, replicate, task, pooling, values), `notes` (by `kind|task`). Predictions of probes are in
+    `predictions.npz` beside it: `kind|model|replicate|task|pooling|head` of shape `(num_seeds, num_rows)`, with
+    `|whitened` behind it for whitened vectors, and `kind|labels|task`.
     """
 
     commands: list[str] = field(default_factory=list)
@@ -88,12 +94,13 @@ class Results:
         """Names of the models, in the order they were given."""
         return list(dict.fromkeys(model["name"] for model in self.models))
 
-    def select(self, **wanted: Any) -> list[Record]:
-        """Returns the records whose fields have the wanted values."""
+    def select(self, *tests: Callable[[Record], bool], **wanted: Any) -> list[Record]:
+        """Returns the records that pass the tests and whose fields have the wanted values."""
         records = self.records
         if "model" in wanted and "task" in wanted:
             records = self._records_of(wanted.pop("model"), wanted.pop("task"))
-        return [r for r in records if all(getattr(r, name) == value for name, value in wanted.items())]
+        found = [r for r in records if all(getattr(r, name) == value for name, value in wanted.items())]
+        return [record for record in found if all(test(record) for test in tests)]
 
     def _records_of(self, model: str, task: str) -> list[Record]:
         """Returns the records of a model and task: of many, a report asks a thousand times."""
@@ -108,6 +115,20 @@ class Results:
     def values(self, **wanted: Any) -> np.ndarray:
         """Returns the values of the selected records."""
         return np.array([record.value for record in self.select(**wanted)])
+
+    def by_checkpoint(self, *tests: Callable[[Record], bool], **wanted: Any) -> dict[int, float]:
+        """Returns the mean of the selected records of each checkpoint, by its number."""
+        found: dict[int, list[float]] = {}
+        for record in self.select(*tests, **wanted):
+            found.setdefault(record.replicate, []).append(record.value)
+        return {replicate: float(np.mean(values)) for replicate, values in sorted(found.items())}
+
+    def sample(self, *tests: Callable[[Record], bool], **wanted: Any) -> np.ndarray:
+        """Returns one value per checkpoint where there are several, else one per seed of the head or draw."""
+        found = self.by_checkpoint(*tests, **wanted)
+        if len(found) > 1:
+            return np.array(list(found.values()))
+        return np.array([record.value for record in self.select(*tests, **wanted)])
 
 
 def add_record(results: Results, **fields: Any) -> None:
@@ -171,8 +192,9 @@ def read_results(path: str | Path) -> Results:
             )
         records = [Record(**record) for record in content["records"]]
         results = Results(
-            content["commands"], content["models"], records, content["spectra"], content["notes"], content["versions"]
+            content["commands"], content["models"], records, content["spectra"], versions=content["versions"]
         )
+        results.notes = notes_by_kind(content["notes"], records)
     except FileNotFoundError:
         raise UserError(f"There are no results at {str(path)!r}.") from None
     except UserError:
@@ -183,17 +205,44 @@ def read_results(path: str | Path) -> Results:
     if predictions.is_file():
         try:
             with np.load(predictions, allow_pickle=False) as arrays:
-                results.predictions = {name: arrays[name] for name in arrays.files}
+                results.predictions = _predictions_by_kind({name: arrays[name] for name in arrays.files}, records)
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(f"{predictions} is damaged: {error}. Measure again, or delete it.") from error
     return results
+
+
+def notes_by_kind(notes: dict[str, str], records: Sequence[Record]) -> dict[str, str]:
+    """Puts the kind of scores before the task of notes from files that do not say it."""
+    found = {}
+    for key, text in notes.items():
+        own = {r.kind for r in records if r.task == key and r.kind.endswith(DEVELOPMENT) == ("held out" in text)}
+        found |= {key: text} if "|" in key else {f"{kind}|{key}": text for kind in SCORE_KINDS if kind in own}
+    return found
+
+
+def _predictions_by_kind(predictions: dict[str, np.ndarray], records: Sequence[Record]) -> dict[str, np.ndarray]:
+    """Puts the kind of scores before the keys of predictions from a file that does not say it, where it is sure."""
+    if not any(key.startswith("labels|") for key in predictions):
+        return predictions
+    found = {}
+    for key, values in predictions.items():
+        parts = key.split("|")
+        task = parts[1] if parts[0] == "labels" else parts[2]
+        kinds = {r.kind for r in records if r.task == task and r.num_eval in (None, values.shape[-1])}
+        kinds &= set(SCORE_KINDS)
+        if parts[0] != "labels":
+            kinds = {kind for kind in kinds if kind.startswith("finetune") == (parts[3] == "finetune")}
+        if len({kind.endswith(DEVELOPMENT) for kind in kinds}) == 1:  # Else one has taken the place of the other.
+            found |= {f"{kind}|{key}": values for kind in kinds}
+    return found
 
 
 def merge_results(parts: Sequence[Results]) -> Results:
     """Puts results together.
 
     Raises:
-        UserError: If one name stands for two checkpoints, or the same number was measured twice.
+        UserError: If one name stands for two checkpoints, the same number was measured twice, or numbers of one mean
+            differ in [`SETTINGS`].
     """
     merged = Results(versions=parts[0].versions if parts else {})
     seen: dict[tuple[str, int], str] = {}
@@ -215,13 +264,24 @@ def merge_results(parts: Sequence[Results]) -> Results:
 
 
 def _once(records: Iterable[Record]) -> Iterable[Record]:
+    """Leaves out what is there twice, and refuses what no mean may mix."""
     seen: dict[tuple, float] = {}
+    settings: dict[tuple, dict[str, int | None]] = {}
     for record in records:
-        key = tuple(value for name, value in asdict(record).items() if name != "value")
-        if key in seen and seen[key] != record.value:
-            raise UserError(
-                f"The results disagree on {record.model}, {record.task}, {record.metric}: give one of them."
-            )
-        if key not in seen:
-            seen[key] = record.value
+        fields = asdict(record)
+        value, how = fields.pop("value"), {name: fields.pop(name) for name in SETTINGS}
+        number = tuple(fields.values())
+        averaged = tuple(value for name, value in fields.items() if name not in ("seed", "draw"))
+        what = f"{record.model}, {record.task}, {record.metric}"
+        for name, known in settings.setdefault(averaged, how).items():
+            if how[name] != known:
+                where = ", ".join(filter(None, (record.kind, record.pooling, record.head, record.variant)))
+                raise UserError(
+                    f"The results hold {what} ({where}; checkpoint {record.replicate}) with `{name}` {known} and with "
+                    f"{how[name]}, which have no common mean: give one of them."
+                )
+        if number not in seen:
+            seen[number] = value
             yield record
+        elif seen[number] != value:
+            raise UserError(f"The results disagree on {what}: give one of them.")

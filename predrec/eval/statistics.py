@@ -15,8 +15,6 @@ from statsmodels.stats.multitest import multipletests
 MAX_EXACT = 14
 """Up to this many seeds, the sign-flip test goes through every assignment of signs."""
 
-Verdict = Literal["improves", "harms", "equivalent", "undecided", "too few seeds"]
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -98,15 +96,20 @@ def equivalence_p(differences: Sequence[float], margin: float) -> float:
         differences (`Sequence[float]`): One per pair.
         margin (`float`): Largest difference that does not matter, in the unit of the differences.
 
+    Returns:
+        The larger of the two p; 1 for a single difference.
+
     Raises:
-        ValueError: If the margin is not positive, or there are fewer than two differences.
+        ValueError: If the margin is not positive.
 
     Reference:
         Schuirmann, 1987, Journal of Pharmacokinetics and Biopharmaceutics 15.
     """
     values = np.asarray(differences, dtype=float)
-    if margin <= 0 or len(values) < 2:
-        raise ValueError(f"An equivalence test needs a positive `margin` ({margin}) and two seeds ({len(values)}).")
+    if margin <= 0:
+        raise ValueError(f"An equivalence test needs a positive `margin`, not {margin}.")
+    if len(values) < 2:
+        return 1.0
     if _constant(values):
         return float(abs(values.mean()) >= margin)
     above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
@@ -154,13 +157,21 @@ def bootstrap_interval(
 
 
 def verdict(
-    differences: Sequence[float], p: float, margin: float, alpha: float = 0.05, min_seeds: int | None = None
-) -> Verdict:
-    """Puts a comparison into words.
+    differences: Sequence[float],
+    p: float,
+    p_same: float,
+    margin: float,
+    alpha: float = 0.05,
+    min_seeds: int | None = None,
+) -> str:
+    """Puts a comparison into words: "improves", "harms", "equivalent", "undecided" or "too few seeds".
+
+    What is sure, and as sure to be less than the margin, "improves, by less than one point".
 
     Args:
         differences (`Sequence[float]`): Model minus baseline, one per seed.
         p (`float`): Of the difference, corrected for the family it is in.
+        p_same (`float`): Of [`equivalence_p`], corrected likewise.
         margin (`float`): Differences below this do not matter in practice.
         alpha (`float`, defaults to 0.05): Level of the tests.
         min_seeds (`int`, *optional*): Fewest seeds; as many as let a sign-flip test reach `alpha` when absent.
@@ -169,5 +180,7 @@ def verdict(
     if few:
         return "too few seeds"
     if p < alpha:
-        return "improves" if np.mean(differences) > 0 else "harms"
-    return "equivalent" if equivalence_p(differences, margin) < alpha else "undecided"
+        words = "improves" if np.mean(differences) > 0 else "harms"
+        most = "one point" if margin == 0.01 else f"{margin:g}"
+        return f"{words}, by less than {most}" if p_same < alpha else words
+    return "equivalent" if p_same < alpha else "undecided"

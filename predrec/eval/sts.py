@@ -21,7 +21,8 @@ def centred(vectors: Tensor) -> Tensor:
 def whitened(vectors: Tensor) -> Tensor:
     """Rotates and scales rows so that every direction they vary in has variance 1.
 
-    Directions without variance are dropped, so fewer rows than features do no harm; constant rows become zeros.
+    Directions without variance are dropped; constant rows become zeros. Rows that vary in as many directions as they
+    can, one fewer than there are, become equally far apart: it takes two more different rows than features.
 
     Args:
         vectors (`torch.FloatTensor` of shape `(num_vectors, hidden_size)`): Any.
@@ -60,9 +61,13 @@ def similarity_scores(
 
     Returns:
         `dict` with `spearmanr` over all pairs at once (SentEval's "all") and, given several groups,
-        `spearmanr_mean_of_groups`. A constant side correlates 0.
+        `spearmanr_mean_of_groups`. A constant side correlates 0. Empty for whitened vectors that are equally far
+        apart, see [`whitened`].
     """
-    changed = VARIANTS[variant](torch.cat([first, second]).double())
+    sentences = torch.cat([first, second]).double()
+    changed = VARIANTS[variant](sentences)
+    if variant == "whitened" and 0 < changed.shape[1] >= len(sentences.unique(dim=0)) - 1:
+        return {}
     cosines = F.cosine_similarity(*changed.chunk(2), dim=-1).numpy() if changed.shape[1] else np.zeros(len(labels))
     scores = {"spearmanr": rank_correlation(cosines, labels)}
     names = np.asarray(groups)

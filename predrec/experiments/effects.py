@@ -64,7 +64,7 @@ def contrast(
         return {}
     blocks: dict[tuple, dict[tuple, str]] = {}
     for name, arm in arms.items():
-        if name in values and set(factors) <= arm.levels.keys():
+        if values.get(name) and set(factors) <= arm.levels.keys():
             others = tuple(sorted((f, level) for f, level in arm.levels.items() if f not in factors))
             blocks.setdefault(others, {})[tuple(arm.levels[factor] for factor in factors)] = name
     full = [block for block in blocks.values() if len(block) == 2 ** len(factors)]

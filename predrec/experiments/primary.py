@@ -7,7 +7,7 @@ import numpy as np
 
 from ..eval.claims import by_replicate
 from ..eval.results import Results
-from ..eval.statistics import Comparison, compare, verdict
+from ..eval.statistics import Comparison, compare, equivalence_p, verdict
 from .definition import Primary
 
 MARGIN = 0.01
@@ -78,7 +78,8 @@ def compare_primary(results: Results, primary: Primary) -> PrimaryResult:
     comparison = compare(differences, 1 - primary.level)
     words = "too few seeds"
     if len(pairs) >= MIN_PAIRS:
-        words = verdict(differences, comparison.t_p, MARGIN, primary.level, min_seeds=MIN_PAIRS)
+        same = equivalence_p(differences, MARGIN)
+        words = verdict(differences, comparison.t_p, same, MARGIN, primary.level, min_seeds=MIN_PAIRS)
         if len(pairs) < primary.seeds:
             words += f" (interim: {len(pairs)} of {primary.seeds} declared pairs)"
     return PrimaryResult(model, baseline, comparison, words, _parts(results, primary, pairs))

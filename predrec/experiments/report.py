@@ -8,6 +8,7 @@ import numpy as np
 
 from ..eval.document import Block, Heading, Paragraph, Table, write_document
 from ..eval.report import build_report
+from ..eval.report_cells import interval_cell, p_cell, spread
 from ..eval.results import Results, write_results
 from ..eval.tasks import TASKS
 from .definition import Arm, Experiment, Primary, Run
@@ -106,13 +107,11 @@ def primary_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:
     comparison = found.comparison
     row = ["0", "-", "-", "-", "-", f"**{found.verdict}**"]
     if comparison is not None:
-        several = comparison.num_seeds > 1
         row = [
             str(comparison.num_seeds),
             f"{comparison.effect:+.4f}",
-            f"{comparison.low:+.4f} to {comparison.high:+.4f}" if several else "-",
-            _p(comparison.t_p) if several else "-",
-            _p(comparison.sign_flip_p) if several else "-",
+            interval_cell(comparison, 4),
+            *(_p(p) if comparison.num_seeds > 1 else "-" for p in (comparison.t_p, comparison.sign_flip_p)),
             f"**{found.verdict}**",
         ]
     header = [
@@ -134,7 +133,7 @@ def _parts_table(primary: Primary, found: PrimaryResult) -> list[Block]:
             f"{part.model:.4f}",
             f"{part.baseline:.4f}",
             f"{part.comparison.effect:+.4f}",
-            f"{part.comparison.low:+.4f} to {part.comparison.high:+.4f}" if part.comparison.num_seeds > 1 else "-",
+            interval_cell(part.comparison, 4),
             "-" if part.without is None else f"{part.without:+.4f}",
         ]
         for task, part in found.parts.items()
@@ -165,10 +164,8 @@ def effect_blocks(
             if len(effect.factors) > 1
             else f"{effect.factors[0]}: {levels[effect.factors[0]]}",
             f"{effect.comparison.effect:+.3f}",
-            f"{effect.comparison.low:+.3f} to {effect.comparison.high:+.3f}"
-            if effect.comparison.num_seeds > 1
-            else "-",
-            f"{effect.p:.3f}" if effect.comparison.num_seeds > 1 else "-",
+            interval_cell(effect.comparison),
+            p_cell(effect.p, effect.comparison),
             str(effect.comparison.num_seeds),
         ]
         for effect in found
@@ -234,7 +231,7 @@ def training_blocks(by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Bloc
     """Shows curves, and losses at the end of training beside those of predictors that know nothing."""
     shown = [(title, name) for title, name in LOSSES if any(name in c["last"] for cs in by_arm.values() for c in cs)]
     rows = [
-        [arm, *(_spread([c["last"][name] for c in contents if name in c["last"]]) for _, name in shown)]
+        [arm, *(spread(np.array([c["last"][name] for c in contents if name in c["last"]])) for _, name in shown)]
         for arm, contents in by_arm.items()
     ]
     figure = training_figure(by_arm)
@@ -258,10 +255,3 @@ def _p(value: float) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min"
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    text = f"{np.mean(values):.3f}"
-    return f"{text} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else text

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..eval.results import BASELINES, Record, Results
+from ..eval.results import BASELINES, Record, Results, notes_by_kind
 from .definition import Run
 
 FORMAT = 1
@@ -65,7 +65,7 @@ def pack(results: Results) -> dict[str, Any]:
 def unpack(content: dict[str, Any]) -> Results:
     """Returns the results of a run's file; the seed is the number of the checkpoint."""
     arm, seed = content["arm"], content["seed"]
-    results = Results(versions=content["versions"], notes=dict(content["notes"]))
+    results = Results(versions=content["versions"])
     if content.get("model"):
         results.models.append(content["model"] | {"name": arm, "replicate": seed})
     for entry in content["measured"]:
@@ -76,6 +76,7 @@ def unpack(content: dict[str, Any]) -> Results:
                 results.records.append(
                     Record(**shared, model=model, replicate=replicate, metric=metric, value=value, seed=head)
                 )
+    results.notes = notes_by_kind(content["notes"], results.records)
     results.spectra = [spectrum | {"model": arm, "replicate": seed} for spectrum in content["spectra"]]
     return results
 

@@ -1,6 +1,7 @@
 """Similarity on pairs whose score is the number of shared words, through the command."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,8 +130,15 @@ def test_label_column_may_be_called_score(tmp_path, encoder_dir, evaluate):
     np.testing.assert_array_equal(same, evaluate().values(variant="centred"))
 
 
-def test_fewer_sentences_than_features_are_whitened(evaluate):
-    assert -1 <= evaluate("--max_eval_samples", "5").values(variant="whitened")[0] <= 1
+def test_fewer_sentences_than_features_are_not_whitened(evaluate, capsys):
+    results = evaluate("--max_eval_samples", "5", "--pooling", "mean", "max")
+    assert {record.variant for record in results.records} == {"raw", "centred"}
+    assert capsys.readouterr().err.count("note: stsb: no scores of whitened vectors") == 1
+
+
+def test_enough_sentences_are_whitened_without_a_word(evaluate, capsys):
+    assert evaluate().select(variant="whitened")
+    assert "note:" not in capsys.readouterr().err
 
 
 def test_number_of_pairs_can_be_limited(evaluate):
@@ -191,6 +199,28 @@ def without_mteb(monkeypatch):
 
 def test_missing_library_is_named_with_its_extra(refuse, without_mteb):
     assert "pip install 'predrec[mteb]'" in refuse("--mteb")
+
+
+def test_test_split_of_mteb_has_a_name_of_its_own(evaluate_mteb, capsys):
+    """STS-B is GLUE's validation split otherwise; the others are the same data."""
+    results = evaluate_mteb("--tasks", "stsb", "sts12")
+    assert [(record.task, record.value) for record in results.records] == [("stsb_test", 0.1), ("sts12", 0.2)]
+    assert "stsb_test" in capsys.readouterr().out
+
+
+@pytest.fixture
+def evaluate_mteb(tmp_path, encoder_dir, monkeypatch):
+    """Runs the command with a library that knows the scores."""
+    scores = {"stsb": 0.1, "sts12": 0.2}
+    module = SimpleNamespace(evaluate_with_mteb=lambda embedder, name, pooling, tasks: {t: scores[t] for t in tasks})
+    monkeypatch.setitem(sys.modules, "predrec.eval.mteb_model", module)
+
+    def run(*words: str):
+        given = ["--models", f"tiny={encoder_dir}", "--output_dir", str(tmp_path / "run"), *MACHINE, "--mteb", *words]
+        assert main(given) == 0
+        return read_results(tmp_path / "run")
+
+    return run
 
 
 def test_missing_library_leaves_no_results(refuse, without_mteb, tmp_path):

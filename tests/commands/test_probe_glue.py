@@ -108,21 +108,23 @@ def test_records_say_how_the_heads_were_trained(several):
     assert found == (planted.NUM_TRAIN, planted.NUM_EVAL, 30, 256, "mean", "linear")
 
 
-@pytest.mark.parametrize("key", ["a|0|sst2|mean|linear", "a|1|mrpc|mean|linear", "b|0|sst2|mean|linear"])
+@pytest.mark.parametrize(
+    "key", ["probe|a|0|sst2|mean|linear", "probe|a|1|mrpc|mean|linear", "probe|b|0|sst2|mean|linear"]
+)
 def test_predictions_have_one_row_per_seed(several, key):
     assert several.predictions[key].shape == (2, planted.NUM_EVAL)
 
 
 def test_labels_stand_beside_the_predictions(several, data_dir):
     labels = load_splits(TASKS["mrpc"], data_dir, train=False)[1].labels
-    np.testing.assert_array_equal(several.predictions["labels|mrpc"], labels)
+    np.testing.assert_array_equal(several.predictions["probe|labels|mrpc"], labels)
 
 
 @pytest.mark.parametrize("task", METRICS)
 def test_predictions_give_the_recorded_scores(several, task):
-    for seed, predictions in enumerate(several.predictions[f"a|1|{task}|mean|linear"]):
+    for seed, predictions in enumerate(several.predictions[f"probe|a|1|{task}|mean|linear"]):
         scores = load_metric("glue", task).compute(
-            predictions=predictions.tolist(), references=several.predictions[f"labels|{task}"].tolist()
+            predictions=predictions.tolist(), references=several.predictions[f"probe|labels|{task}"].tolist()
         )
         recorded = several.select(model="a", replicate=1, task=task, seed=seed, variant=None)
         assert {record.metric: record.value for record in recorded} == scores
@@ -206,14 +208,14 @@ def test_evaluation_alone_takes_the_saved_heads(probe, words):
 
 
 def test_evaluation_alone_predicts_the_same(probe):
-    key = "tiny|0|sst2|mean|linear"
+    key = "probe|tiny|0|sst2|mean|linear"
     np.testing.assert_array_equal(probe().predictions[key], probe("--do_eval").predictions[key])
 
 
 def test_evaluation_alone_takes_the_saved_scores_of_pairs(tmp_path, data_dir, encoder_dir):
     words = ["--models", f"tiny={encoder_dir}", "--tasks", "stsb"]
-    trained = probed(tmp_path, data_dir, *words).predictions["tiny|0|stsb|mean|linear"]
-    again = probed(tmp_path, data_dir, *words, "--do_eval").predictions["tiny|0|stsb|mean|linear"]
+    trained = probed(tmp_path, data_dir, *words).predictions["probe|tiny|0|stsb|mean|linear"]
+    again = probed(tmp_path, data_dir, *words, "--do_eval").predictions["probe|tiny|0|stsb|mean|linear"]
     np.testing.assert_array_equal(again, trained)
 
 
@@ -344,7 +346,7 @@ def test_head_of_a_seed_is_trained_on_its_own_draw(all_poolings, encoder_dir, da
     inputs = [(embedder.vectors(split.texts[0], "attention")[:, 1],) for split in (train, evaluation)]
     settings = ProbeSettings(num_epochs=30, learning_rate=0.05)
     _, history = train_probe(inputs[0], train.labels, 2, settings, [1], inputs[1])
-    found = all_poolings.predictions["tiny|0|sst2|attention|linear"][1]
+    found = all_poolings.predictions["probe|tiny|0|sst2|attention|linear"][1]
     np.testing.assert_array_equal(found, history[-1][0].argmax(-1))
 
 
@@ -373,7 +375,7 @@ def test_both_validation_splits_of_mnli_are_tasks(tmp_path, data_dir, encoder_di
 
 def test_part_of_the_training_set_is_noted_as_not_comparable(tmp_path, data_dir, encoder_dir):
     words = ["--models", f"tiny={encoder_dir}", "--tasks", "mnli", "--num_train_epochs", "1"]
-    note = probed(tmp_path, data_dir, *words).notes["mnli"]
+    note = probed(tmp_path, data_dir, *words).notes["probe|mnli"]
     assert "60 of 392,702" in note and "not comparable" in note
 
 
@@ -381,14 +383,23 @@ def test_training_set_in_two_splits_counts_as_a_whole(tmp_path, data_dir, encode
     for task, split in (("mnli", "train"), ("mnli", "train_no_periods"), ("mnli", "validation_matched")):
         columns = planted.inferences(np.random.default_rng(0), 30)
         planted.write_split(tmp_path / "data", task, split, columns)
-    monkeypatch.setitem(tasks.TASKS, "mnli", dataclasses.replace(TASKS["mnli"], full_train_size=60))
+    monkeypatch.setitem(tasks.TASKS, "mnli", dataclasses.replace(TASKS["mnli"], full_train_size=60, full_eval_size=30))
     words = ["--models", f"tiny={encoder_dir}", "--tasks", "mnli", "--num_train_epochs", "1"]
     assert not probed(tmp_path / "run", tmp_path / "data", *words).notes
 
 
 def test_note_is_shown(probe, capsys):
     probe("--max_train_samples", "20")
-    assert "trained on 20 of 67,349 rows: not comparable" in capsys.readouterr().out
+    cut = f"trained on 20 of 67,349 rows and scored on {planted.NUM_EVAL} of 872 rows: not comparable"
+    assert cut in capsys.readouterr().out
+
+
+def test_part_of_the_evaluation_rows_is_noted(probe, monkeypatch):
+    whole = dataclasses.replace(TASKS["sst2"], full_train_size=planted.NUM_TRAIN, full_eval_size=planted.NUM_EVAL)
+    monkeypatch.setitem(tasks.TASKS, "sst2", whole)
+    assert probe().notes == {}
+    note = f"scored on 10 of {planted.NUM_EVAL} rows: not comparable with published scores"
+    assert probe("--max_eval_samples", "10").notes == {"probe|sst2": note}
 
 
 def test_number_of_rows_can_be_limited(probe):
@@ -406,7 +417,7 @@ def test_validation_share_never_reads_the_evaluation_split(tmp_path, encoder_dir
     record = results.select(model="tiny")[0]
     assert {one.kind for one in results.records} == {"probe-development"}
     assert record.num_eval == round(0.2 * (record.num_eval + record.num_train))
-    assert f"scored on {record.num_eval} rows held out of the training split" in results.notes["sst2"]
+    assert f"scored on {record.num_eval} rows held out of the training split" in results.notes[f"{record.kind}|sst2"]
 
 
 def test_validation_share_has_no_best_epoch(probe):
@@ -529,13 +540,15 @@ def test_fine_tuning_takes_pairs(finetune, encoder_dir, task):
 
 
 def test_fine_tuning_predicts_scores(finetune, encoder_dir):
-    predicted = finetune(encoder_dir, "stsb").predictions["tiny|0|stsb|finetune|-"]
+    predicted = finetune(encoder_dir, "stsb").predictions["finetune|tiny|0|stsb|finetune|-"]
     assert predicted.shape == (1, planted.NUM_EVAL) and np.issubdtype(predicted.dtype, np.floating)
 
 
 def test_fine_tuning_keeps_predictions_of_every_seed(finetune, encoder_dir):
     results = finetune(encoder_dir, "sst2", "--seeds", "2")
-    accuracy = (results.predictions["tiny|0|sst2|finetune|-"] == results.predictions["labels|sst2"]).mean(1)
+    accuracy = (
+        results.predictions["finetune|tiny|0|sst2|finetune|-"] == results.predictions["finetune|labels|sst2"]
+    ).mean(1)
     np.testing.assert_allclose(accuracy, list(headline(results, "sst2", kind="finetune").values()))
 
 

@@ -99,7 +99,9 @@ def test_report_writes_the_merged_records(outputs):
 
 def test_report_writes_the_predictions(outputs):
     expected = full_results(parts=["probe"]).predictions
-    np.testing.assert_array_equal(read_results(outputs).predictions["labels|sst2"], expected["labels|sst2"])
+    np.testing.assert_array_equal(
+        read_results(outputs).predictions["probe|labels|sst2"], expected["probe|labels|sst2"]
+    )
 
 
 def test_report_can_be_made_of_its_own_results(small, tmp_path):

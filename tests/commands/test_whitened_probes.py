@@ -17,7 +17,7 @@ from predrec.eval.whitening import fit_whitening
 from . import planted
 
 QUICK = ["--num_threads", "1", "--encoder_dtype", "float32", "--num_train_epochs", "30", "--learning_rate", "0.05"]
-KEY = "tiny|0|sst2|mean|linear"
+KEY = "probe|tiny|0|sst2|mean|linear"
 SENTENCES = "The cat sat on the mat and ran. A dog sat on a cat and then ran. The mat and the dog then sat on a cat."
 
 

@@ -65,7 +65,7 @@ def add_probes(results: Results, num_seeds: int = 6) -> None:
     """Adds probes of a classification and of STS-B, whose head does not vary by seed, with baselines and votes."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 40)
-    results.predictions["labels|sst2"] = labels
+    results.predictions["probe|labels|sst2"] = labels
     for name, value in (("majority", 0.5), ("bag-of-words", 0.55)):
         add_record(results, kind="probe", model=name, task="sst2", metric="accuracy", value=value)
     for model in results.models:
@@ -78,8 +78,8 @@ def add_probes(results: Results, num_seeds: int = 6) -> None:
         for metric in ("spearmanr", "pearson"):
             plant_seeds(results, name, [level / 2 + replicate / 100] * num_seeds, task="stsb", metric=metric, **who)
         right = generator.random((num_seeds, 40)) < level
-        results.predictions[f"{name}|{replicate}|sst2|mean|linear"] = np.where(right, labels, 1 - labels)
-    results.notes["sst2"] = "trained on 100 of 67,349 rows: not comparable with published scores"
+        results.predictions[f"probe|{name}|{replicate}|sst2|mean|linear"] = np.where(right, labels, 1 - labels)
+    results.notes["probe|sst2"] = "trained on 100 of 67,349 rows: not comparable with published scores"
 
 
 def add_finetuning(results: Results, num_seeds: int = 3) -> None:

@@ -85,7 +85,28 @@ def test_claims_of_equality_need_the_corrected_p_of_equivalence():
     assert claim_of(planted(5, differences), 5).verdict == "undecided"
 
 
-@pytest.mark.parametrize("number", [number for number in SIGNS if number != 5])
+DIRECTED = [number for number in SIGNS if number != 5]
+
+
+@pytest.mark.parametrize("number", DIRECTED)
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "contradicted")])
+def test_claims_of_a_direction_tell_a_sure_difference_that_does_not_matter(number, sign, verdict):
+    margin = "0.05" if number == 1 else "one point"
+    found = claim_of(planted(number, sign * (0.002 + 0.0003 * NOISE)), number)
+    assert found.verdict == f"{verdict}, by less than {margin}"
+
+
+def test_claims_of_a_direction_correct_their_tests_of_equivalence():
+    """At p = 0.04 there is no difference, but not as one of two such tests."""
+    within = 0.05 * 8**0.5 / stats.t.isf(0.04, 7) * stats.zscore(CHECKPOINTS, ddof=1)
+    assert equivalence_p(within, 0.05) == pytest.approx(0.04)
+    results = planted(1, within)
+    assert claim_of(results, 1).verdict == "no difference"
+    planted(3, 0.3 * NOISE, results)
+    assert claim_of(results, 1).verdict == "undecided"
+
+
+@pytest.mark.parametrize("number", DIRECTED)
 def test_claims_of_a_direction_show_no_difference_where_planted(number):
     assert claim_of(planted(number, 0.001 * NOISE), number).verdict == "no difference"
 
@@ -323,8 +344,8 @@ def test_in_paper_convention_of_what_is_neither_raw_nor_centred(kind, variant, e
     assert in_paper_convention(Record(kind, "hybrid", "sst2", "accuracy", 0.5, variant=variant)) is expected
 
 
-@pytest.mark.parametrize("kind", ["probe", "geometry"])
-def test_bag_of_word_embeddings_is_in_no_claim(kind):
-    fields = {"task": "sst2", "metric": "rank_90", "value": 0.5, "variant": None if kind == "probe" else "centred"}
-    assert in_paper_convention(Record(kind, "hybrid", pooling="mean", **fields))
-    assert not in_paper_convention(Record(kind, "hybrid", pooling="embeddings", **fields))
+@pytest.mark.parametrize("number", [1, 5])
+def test_bag_of_word_embeddings_is_in_no_claim(number):
+    results = planted(number, 0.1 + 0.02 * NOISE)
+    planted(number, 9 + NOISE, results, pooling="embeddings")
+    assert [cell.pooling for cell in claim_of(results, number).cells] == ["mean"]

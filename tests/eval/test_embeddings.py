@@ -180,6 +180,18 @@ def test_encode_takes_a_text_longer_than_a_batch(encoder, monkeypatch):
     torch.testing.assert_close(vectors, expected_vectors(encoder, TEXTS, "mean"), **CLOSE)
 
 
+@pytest.mark.parametrize(("attends", "rows"), [(True, 2), (False, 8)])
+def test_batches_are_as_large_as_what_is_computed(folder, monkeypatch, attends, rows):
+    """An encoder that attends to padding computes `max_seq_length` tokens of every text."""
+    encoder = load_encoder(folder, max_seq_length=16, dtype="float32", device="cpu")
+    encoder.model.config.attend_to_padding = attends
+    monkeypatch.setattr(embeddings, "TOKENS_PER_BATCH", {"cpu": 32})
+    computed, states = [], encoder.states
+    monkeypatch.setattr(encoder, "states", lambda ids: computed.append(len(ids)) or states(ids))
+    embedder_of(encoder).vectors(["the", "cat", "dog", "mat", "ran", "sat", "on", "a"], "mean")
+    assert max(computed) == rows
+
+
 def test_encode_encodes_a_text_once(embedder):
     embedder.vectors(TEXTS + TEXTS, "mean")
     assert embedder.num_encoded == len(TEXTS)
@@ -197,6 +209,16 @@ def test_encode_encodes_once_for_all_groups(embedder):
     embedder.vectors(TEXTS, "mean")
     embedder.token_states(TEXTS)
     assert embedder.num_encoded == len(TEXTS)
+
+
+def test_encode_makes_only_the_groups_that_are_missing(encoder, tmp_path, monkeypatch):
+    embedder = embedder_of(encoder, tmp_path)
+    embedder.encode(TEXTS, embedder.groups_for(["mean"], trained=True))
+    before = shards(tmp_path)
+    monkeypatch.setattr(type(encoder), "states", None)  # Word embeddings need none.
+    embedder.encode(TEXTS, embedder.groups_for(["mean", "embeddings"], trained=True))
+    (new,) = set(shards(tmp_path)) - set(before)
+    assert new.name.startswith("embeddings-")
 
 
 def test_encode_encodes_only_new_texts(embedder):

@@ -1,5 +1,6 @@
 """Loading of frozen encoders, their token ids and states, and what makes two of them the same."""
 
+import inspect
 import json
 import shutil
 
@@ -348,6 +349,17 @@ def test_fingerprint_changes_with_the_tokenizer(copy, encoder):
 def test_fingerprint_changes_with_the_end_that_is_cut(copy, encoder):
     BertTokenizer(vocab=tiny_vocabulary(), model_max_length=128, truncation_side="left").save_pretrained(copy)
     assert load(copy).fingerprint != encoder.fingerprint
+
+
+def test_fingerprint_changes_with_the_code_of_the_model(encoder, monkeypatch, tmp_path):
+    """A checkpoint may carry its own."""
+    paths = [tmp_path / name for name in ("one.py", "copy.py", "other.py")]
+    found = []
+    for path, line in zip(paths, ("x = 1", "x = 1", "x = 2"), strict=True):
+        path.write_text(line)
+        monkeypatch.setattr(inspect, "getsourcefile", {type(encoder.model): str(path)}.get)
+        found.append(fingerprint(encoder))
+    assert found[0] == found[1] != found[2]
 
 
 def test_fingerprint_changes_with_the_configuration(copy, encoder):

@@ -10,8 +10,9 @@ from statsmodels.stats.multitest import multipletests
 
 from predrec.errors import UserError
 from predrec.eval.document import Heading, Paragraph, Picture, Table, to_html, to_markdown
-from predrec.eval.report import GEOMETRY, build_report, published
-from predrec.eval.results import Results, add_record
+from predrec.eval.report import GEOMETRY, build_report, published, score_blocks
+from predrec.eval.results import Results, add_record, merge_results
+from predrec.eval.statistics import equivalence_p
 
 from .made import (
     MODELS,
@@ -426,8 +427,21 @@ def test_comparison_is_corrected_over_its_rows():
     assert [row["corrected p"] for row in rows] == [f"{p:.3f}" for p in holm(*differences)]
 
 
+def test_comparison_corrects_equivalence_over_its_rows():
+    """At p = 0.04 a row alone is equivalent; beside another it is not."""
+    spread = stats.zscore([0.1, 0.4, -0.3, 0.2, 0.0, -0.2], ddof=1)
+    differences = 0.01 * 6**0.5 / stats.t.isf(0.04, 5) * spread
+    results = seeds_results(hybrid=0.5 + differences, mlm=[0.5] * 6)
+    assert equivalence_p(differences, 0.01) == pytest.approx(0.04)
+    assert comparison_row(results)["verdict"] == "equivalent"
+    for model, sign in (("hybrid", 1), ("mlm", -1)):
+        plant_seeds(results, model, 0.5 + sign * np.tile([1, -1], 3) / 10, task="rte", metric="accuracy")
+    assert comparison_row(results)["verdict"] == "undecided"
+
+
 WAYS = {
     "improves": DIFFERENCES,
+    "harms, by less than one point": -0.004 - np.array([1, -1, 1, -1, 1, -1]) / 1000,
     "harms": -DIFFERENCES,
     "equivalent": np.array([1, -1, 1, -1, 1, -1]) / 1000,
     "undecided": np.array([1, -1, 1, -1, 1, -1]) / 10,
@@ -491,23 +505,23 @@ LABELS = np.random.default_rng(0).integers(0, 2, 200)
 def with_votes(key: str = "mean|linear", kind: str = "probe", **shares) -> Results:
     """Returns results in which three heads per model are right this often, two of them always agreeing."""
     results, generator = results_of(**dict.fromkeys(shares, 1)), np.random.default_rng(1)
-    results.predictions["labels|sst2"] = LABELS
+    results.predictions[f"{kind}|labels|sst2"] = LABELS
     fields = {"pooling": None, "head": None} if kind == "finetune" else {}
     for model, share in shares.items():
         plant_seeds(results, model, SCORES[model], kind=kind, **SCORE, **fields)
         majority = np.where(generator.random(200) < share, LABELS, 1 - LABELS)
-        results.predictions[f"{model}|0|sst2|{key}"] = np.stack([majority, 1 - LABELS, majority])
+        results.predictions[f"{kind}|{model}|0|sst2|{key}"] = np.stack([majority, 1 - LABELS, majority])
     return results
 
 
-def right_of(results: Results, model: str, key: str = "mean|linear") -> np.ndarray:
-    return results.predictions[f"{model}|0|sst2|{key}"][0] == LABELS
+def right_of(results: Results, model: str, key: str = "mean|linear", kind: str = "probe") -> np.ndarray:
+    return results.predictions[f"{kind}|{model}|0|sst2|{key}"][0] == LABELS
 
 
 @pytest.mark.parametrize(("key", "kind"), [("mean|linear", "probe"), ("finetune|-", "finetune")])
 def test_comparison_has_mcnemars_p_of_votes(key, kind):
     results = with_votes(key, kind, hybrid=0.72, mlm=0.65)
-    first, second = right_of(results, "hybrid", key), right_of(results, "mlm", key)
+    first, second = right_of(results, "hybrid", key, kind), right_of(results, "mlm", key, kind)
     wins, losses = int((first & ~second).sum()), int((~first & second).sum())
     assert comparison_row(results)["McNemar p"] == f"{stats.binomtest(wins, wins + losses).pvalue:.3f}"
 
@@ -533,11 +547,11 @@ def test_comparison_counts_votes_of_all_checkpoints():
     results.models += [model | {"replicate": 1, "weights": model["name"]} for model in results.models]
     for model in MODELS:
         plant_seeds(results, model, SCORES[model], replicate=1, **SCORE)
-        results.predictions[f"{model}|1|sst2|mean|linear"] = np.tile(LABELS, (5, 1))
+        results.predictions[f"probe|{model}|1|sst2|mean|linear"] = np.tile(LABELS, (5, 1))
     assert comparison_row(results)["items: accuracy"] == "+0.000 [+0.000, +0.000]"
 
 
-@pytest.mark.parametrize("missing", ["labels|sst2", "mlm|0|sst2|mean|linear"])
+@pytest.mark.parametrize("missing", ["probe|labels|sst2", "probe|mlm|0|sst2|mean|linear"])
 def test_comparison_without_predictions_has_no_items(missing):
     results = with_votes(hybrid=0.75, mlm=0.65)
     del results.predictions[missing]
@@ -545,12 +559,42 @@ def test_comparison_without_predictions_has_no_items(missing):
     assert (row["items: accuracy"], row["McNemar p"]) == ("-", "-")
 
 
+def test_votes_on_held_out_rows_are_not_those_on_the_evaluation_split():
+    parts = [with_votes(kind=kind, hybrid=0.75, mlm=0.65) for kind in ("probe", "probe-development")]
+    parts[1].predictions |= {key: 1 - votes for key, votes in parts[1].predictions.items() if "mlm" in key}
+    merged = merge_results(parts)
+    blocks = without_figures(merged)
+    cells = [row["items: accuracy"] for row in comparisons(blocks)]
+    expected = [comparison_row(part)["items: accuracy"] for part in parts]
+    assert cells == expected and cells[0] != cells[1]
+
+
+def comparisons(blocks: list) -> list[dict[str, str]]:
+    """Returns the rows of the comparisons of all kinds."""
+    return [dict(zip(table.header, row, strict=True)) for table in tables_of(blocks, COMPARISON) for row in table.rows]
+
+
+def test_votes_on_another_number_of_rows_are_not_compared():
+    results = with_votes(hybrid=0.75, mlm=0.65)
+    results.predictions["probe|mlm|0|sst2|mean|linear"] = np.ones((3, 150))
+    row = comparison_row(results)
+    assert (row["items: accuracy"], row["McNemar p"]) == ("-", "-")
+
+
+def test_notes_are_shown_below_the_scores_that_they_are_about():
+    results = seeds_results(hybrid=[0.7])
+    plant_seeds(results, "hybrid", [0.8], kind="probe-development", **SCORE)
+    results.notes = {"probe-development|sst2": "scored on 20 rows held out"}
+    shown = [to_markdown(score_blocks(results, kind, "Title", False)) for kind in ("probe", "probe-development")]
+    assert ["**sst2**: scored on 20 rows held out." in text for text in shown] == [False, True]
+
+
 def test_comparison_of_scores_has_no_items():
     results = results_of(hybrid=1, mlm=1)
-    results.predictions["labels|stsb"] = np.array([1.5, 4.0])
+    results.predictions["probe|labels|stsb"] = np.array([1.5, 4.0])
     for model in MODELS:
         plant_seeds(results, model, SCORES[model], task="stsb", metric="spearmanr")
-        results.predictions[f"{model}|0|stsb|mean|linear"] = np.array([[1.0, 3.0]])
+        results.predictions[f"probe|{model}|0|stsb|mean|linear"] = np.array([[1.0, 3.0]])
     assert comparison_row(results)["McNemar p"] == "-"
 
 
@@ -616,6 +660,14 @@ def test_measure_is_raw_or_centred_as_its_table_says(heading, value):
         fields = {"kind": "geometry", "task": "sst2", "pooling": "mean", "metric": "uniformity"}
         plant(results, "hybrid", [number], variant=variant, **fields)
     assert rows_of(without_figures(results), heading)[0]["uniformity"] == value
+
+
+def test_measures_of_word_embeddings_are_shown():
+    """They are in no claim, but in the tables."""
+    results = results_of(hybrid=1)
+    add_geometry(results, ("sst2",), ("mean", "embeddings"), noise=0)
+    mean, words = (rows_of(without_figures(results), f"{name} pooling")[0] for name in ("mean", "embeddings"))
+    assert words == mean and words["uniformity"] != "-"
 
 
 def test_every_pooling_has_a_table(full):

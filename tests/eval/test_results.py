@@ -1,6 +1,7 @@
 """Results files: written, read, refused and put together."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from predrec.errors import UserError
 from predrec.eval.results import (
     LIBRARIES,
     SCHEMA_VERSION,
+    SETTINGS,
     Record,
     Results,
     add_record,
@@ -18,6 +20,8 @@ from predrec.eval.results import (
 )
 
 PROBE = {"kind": "probe", "model": "ours", "task": "sst2", "metric": "accuracy", "pooling": "mean", "head": "linear"}
+
+COMMITTED = sorted(Path(__file__).parents[2].glob("results/*/results.json"))
 
 
 def model_entry(name: str = "ours", replicate: int = 0, weights: str = "aa") -> dict:
@@ -42,9 +46,12 @@ def results():
             Record("sts", "ours", "sts12", "spearmanr", -0.25, replicate=1),
         ],
         spectra=[{"model": "ours", "replicate": 0, "task": "sst2", "pooling": "mean", "values": [3.0, 0.5, 0.0]}],
-        notes={"sst2": "10 of 67,349 rows: “not comparable”"},
+        notes={"probe|sst2": "10 of 67,349 rows: “not comparable”"},
         versions={"torch": "2.0"},
-        predictions={"ours|0|sst2|mean|linear": np.array([[0, 1, 1], [1, 1, 0]]), "labels|sst2": np.array([0, 1, 0])},
+        predictions={
+            "probe|ours|0|sst2|mean|linear": np.array([[0, 1, 1], [1, 1, 0]]),
+            "probe|labels|sst2": np.array([0, 1, 0]),
+        },
     )
 
 
@@ -67,8 +74,66 @@ def test_read_results_gives_the_names_of_predictions(results, tmp_path):
 def test_read_results_gives_predictions(results, tmp_path):
     write_results(tmp_path, results)
     np.testing.assert_array_equal(
-        read_results(tmp_path).predictions["ours|0|sst2|mean|linear"], results.predictions["ours|0|sst2|mean|linear"]
+        read_results(tmp_path).predictions["probe|ours|0|sst2|mean|linear"],
+        results.predictions["probe|ours|0|sst2|mean|linear"],
     )
+
+
+OLD_PREDICTIONS = {
+    "ours|0|sst2|mean|linear": np.ones((2, 5), int),
+    "ours|0|sst2|mean|linear|whitened": np.zeros((2, 5), int),
+    "ours|0|sst2|finetune|-": np.ones((1, 5), int),
+    "labels|sst2": np.arange(5),
+}
+"""As files had them before their keys began with the kind of scores."""
+
+
+def old_file(folder, *kinds: str, num_eval: int | None = 5) -> Results:
+    """Writes predictions without kinds beside scores of these kinds; returns what is read."""
+    results = Results(predictions=dict(OLD_PREDICTIONS))
+    for kind in kinds:
+        results.records += results_of(0.5, kind=kind, num_eval=num_eval).records
+    write_results(folder, results)
+    return read_results(folder)
+
+
+@pytest.mark.parametrize("behind", ["", "-development"])
+@pytest.mark.parametrize("num_eval", [5, None])
+def test_read_results_finds_the_kind_of_earlier_predictions(tmp_path, behind, num_eval):
+    found = old_file(tmp_path, f"probe{behind}", f"finetune{behind}", "geometry", num_eval=num_eval).predictions
+    probe, tuned = f"probe{behind}|", f"finetune{behind}|"
+    names = [probe + name for name in OLD_PREDICTIONS if "-" not in name] + [tuned + "ours|0|sst2|finetune|-"]
+    assert found.keys() == {*names, tuned + "labels|sst2"}
+    np.testing.assert_array_equal(found[probe + "labels|sst2"], np.arange(5))
+
+
+def test_read_results_leaves_out_earlier_predictions_of_either_kind(tmp_path):
+    """One took the place of the other when they were merged."""
+    assert old_file(tmp_path, "probe", "probe-development").predictions == {}
+
+
+def test_read_results_knows_earlier_predictions_by_their_rows(tmp_path):
+    records = [*results_of(0.5, num_eval=9).records, *results_of(0.5, kind="probe-development", num_eval=5).records]
+    write_results(tmp_path, Results(records=records, predictions=dict(OLD_PREDICTIONS)))
+    assert "probe-development|labels|sst2" in read_results(tmp_path).predictions
+
+
+@pytest.mark.parametrize(
+    ("note", "kinds"),
+    [("trained on 9 of 10 rows", ["probe", "finetune"]), ("scored on held out", ["probe-development"])],
+)
+def test_read_results_finds_the_kind_of_earlier_notes(tmp_path, note, kinds):
+    scored = [Record(kind, "ours", "sst2", "accuracy", 0.5) for kind in ("probe", "finetune", "probe-development")]
+    other = [Record("finetune-development", "ours", "cola", "accuracy", 0.5)]
+    write_results(tmp_path, Results(records=scored + other, notes={"sst2": note}))
+    assert read_results(tmp_path).notes == {f"{kind}|sst2": note for kind in kinds}
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_read_results_keeps_the_notes_of_committed_reports(path):
+    earlier = json.loads(path.read_text(encoding="utf-8"))["notes"]
+    found = read_results(path).notes
+    assert {key.split("|")[-1]: note for key, note in found.items()} == earlier and all("|" in key for key in found)
 
 
 def test_read_results_takes_the_file(results, tmp_path):
@@ -143,6 +208,25 @@ def test_results_give_values_of_the_selected(results):
 
 def test_results_give_no_values_of_nothing(results):
     assert results.values(model="nobody").shape == (0,)
+
+
+def seeds_of_checkpoints(*checkpoints: list[float]) -> Results:
+    """Returns results with one record per checkpoint and seed."""
+    parts = [results_of(*values, replicate=number) for number, values in enumerate(checkpoints)]
+    return Results(records=[record for part in parts for record in part.records])
+
+
+def test_sample_is_one_value_per_checkpoint_where_there_are_several():
+    assert seeds_of_checkpoints([0.1, 0.3], [0.5, 0.9]).sample(model="ours").tolist() == pytest.approx([0.2, 0.7])
+
+
+def test_sample_is_one_value_per_seed_of_a_single_checkpoint():
+    results = seeds_of_checkpoints([0.1, 0.3], [0.5, 0.9])
+    assert results.sample(lambda record: record.replicate == 1, task="sst2").tolist() == [0.5, 0.9]
+
+
+def test_sample_of_nothing_is_empty():
+    assert seeds_of_checkpoints([0.1], [0.5]).sample(task="cola").shape == (0,)
 
 
 def test_add_record_adds(results):
@@ -231,13 +315,13 @@ def test_merge_results_keeps_the_order_of_the_parts(results, name):
 
 
 def test_merge_results_joins_notes():
-    parts = [Results(notes={"sst2": "one"}), Results(notes={"cola": "other"})]
-    assert merge_results(parts).notes == {"sst2": "one", "cola": "other"}
+    parts = [Results(notes={"probe|sst2": "one"}), Results(notes={"probe-development|sst2": "other"})]
+    assert merge_results(parts).notes == {"probe|sst2": "one", "probe-development|sst2": "other"}
 
 
 def test_merge_results_joins_predictions(results):
-    other = Results(predictions={"labels|cola": np.array([1])})
-    assert merge_results([results, other]).predictions.keys() == {*results.predictions, "labels|cola"}
+    other = Results(predictions={"probe|labels|cola": np.array([1])})
+    assert merge_results([results, other]).predictions.keys() == {*results.predictions, "probe|labels|cola"}
 
 
 def test_merge_results_of_nothing_is_empty():
@@ -273,9 +357,37 @@ def test_merge_results_refuses_two_values_within_one_part():
         merge_results([part])
 
 
-@pytest.mark.parametrize("field", [{"seed": 9}, {"pooling": "max"}, {"num_train": 7}, {"variant": "best_on_eval"}])
+@pytest.mark.parametrize("field", [{"seed": 9}, {"pooling": "max"}, {"variant": "best_on_eval"}])
 def test_merge_results_keeps_records_that_differ_in_a_field(field):
     assert len(merge_results([results_of(0.1), results_of(0.2, **field)]).records) == 2
+
+
+@pytest.mark.parametrize("seed", [0, 9])
+@pytest.mark.parametrize("field", SETTINGS)
+def test_merge_results_refuses_what_no_mean_may_mix(field, seed):
+    """Of another seed, too: reports have the mean over seeds."""
+    parts = [results_of(0.1, **{field: 90}), results_of(0.1, seed=seed, **{field: 1})]
+    words = rf"hold ours, sst2, accuracy \(probe, mean, linear; checkpoint 0\) with `{field}` 90 and with 1, which"
+    with pytest.raises(UserError, match=words):
+        merge_results(parts)
+
+
+def test_merge_results_refuses_baselines_of_other_training_rows():
+    parts = [Results(records=[Record("probe", "majority", "sst2", "accuracy", 0.5, num_train=n)]) for n in (100, 60)]
+    with pytest.raises(UserError, match=r"hold majority, sst2, accuracy .* with `num_train` 100 and with 60"):
+        merge_results(parts)
+
+
+@pytest.mark.parametrize("field", [{"kind": "probe-development"}, {"head": "mlp"}, {"replicate": 1}])
+def test_merge_results_keeps_other_settings_of_what_is_in_no_common_mean(field):
+    parts = [results_of(0.1, num_train=7), results_of(0.2, num_train=8, **field)]
+    assert len(merge_results(parts).records) == 2
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_merge_results_takes_the_committed_reports(path):
+    committed = read_results(path)
+    assert merge_results([committed, committed]).records == committed.records
 
 
 def test_merge_results_refuses_two_encoders_of_one_name():

@@ -100,14 +100,20 @@ def test_bootstrap_interval_covers_the_mean_it_should():
 
 
 @pytest.mark.parametrize(
-    ("differences", "p", "expected"),
+    ("differences", "p", "p_same", "expected"),
     [
-        (GAINS, 0.01, "improves"),
-        ([-gain for gain in GAINS], 0.01, "harms"),
-        ([0.01, -0.02, 0.0, 0.02, -0.01, 0.01], 0.9, "equivalent"),
-        ([3.0, -2.0, 4.0, -3.0, 1.0, -1.0], 0.8, "undecided"),
-        ([1.0, 1.1, 0.9], 0.001, "too few seeds"),
+        (GAINS, 0.01, 0.9, "improves"),
+        ([-gain for gain in GAINS], 0.01, 0.9, "harms"),
+        (GAINS, 0.01, 0.01, "improves, by less than 0.5"),
+        ([-gain for gain in GAINS], 0.01, 0.01, "harms, by less than 0.5"),
+        (GAINS, 0.9, 0.01, "equivalent"),
+        (GAINS, 0.8, 0.8, "undecided"),
+        (GAINS[:3], 0.001, 0.001, "too few seeds"),
     ],
 )
-def test_verdict_in_words(differences, p, expected):
-    assert verdict(differences, p, margin=0.5) == expected
+def test_verdict_in_words(differences, p, p_same, expected):
+    assert verdict(differences, p, p_same, margin=0.5) == expected
+
+
+def test_equivalence_of_one_seed_is_unknown():
+    assert equivalence_p([0.0], margin=0.5) == 1.0

@@ -158,10 +158,22 @@ def test_similarity_scores_of_constant_labels_are_zero(variant):
     assert similarity_scores(*draw().chunk(2), np.full(20, 2.5), variant=variant) == {"spearmanr": 0.0}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["raw", "centred"])
 def test_similarity_scores_take_fewer_sentences_than_features(variant):
     first, second = draw(num_rows=6, hidden_size=16).chunk(2)
     assert -1 <= similarity_scores(first, second, np.arange(3.0), variant=variant)["spearmanr"] <= 1
+
+
+@pytest.mark.parametrize(("num_pairs", "scored"), [(8, False), (9, True)])
+def test_similarity_scores_of_whitened_vectors_need_more_sentences_than_features(num_pairs, scored):
+    """Up to 16 features and 17 sentences, whitening takes them equally far apart."""
+    first, second = draw(num_rows=2 * num_pairs, hidden_size=16).chunk(2)
+    assert bool(similarity_scores(first, second, np.arange(num_pairs), variant="whitened")) is scored
+
+
+def test_similarity_scores_of_whitened_vectors_count_different_sentences():
+    first, second = (side.repeat(4, 1) for side in draw(num_rows=6, hidden_size=16).chunk(2))
+    assert similarity_scores(first, second, np.arange(12.0), variant="whitened") == {}
 
 
 def test_similarity_scores_average_over_groups(pairs):

@@ -51,7 +51,7 @@ def test_tasks_of_the_paper_are_in_the_table():
 
 
 def test_tasks_of_classification_have_epochs_and_a_size():
-    assert all(task.num_epochs and task.full_train_size for task in TASKS.values())
+    assert all(task.num_epochs and task.full_train_size and task.full_eval_size for task in TASKS.values())
 
 
 def test_find_task_returns_the_row():

@@ -74,6 +74,13 @@ def test_all_effects_are_one_family():
     assert found[("positions",)].p == pytest.approx(3 * smallest)
 
 
+def test_arm_without_the_measure_does_not_count():
+    """As masked tokens alone have no margin: the effects that are left are those of the other arms."""
+    values = planted(2.0, 0.5, 0.0) | {"mlm-loud": {}, "mlm-quiet": {}}
+    assert contrast(values, ARMS, ["positions"]) == pytest.approx({1: 2.0, 2: 2.0, 3: 2.0})
+    assert [effect.factors for effect in effects(ARMS, values, "margin")] == [("positions",)]
+
+
 def test_values_are_those_of_the_held_out_text():
     runs = {"mlm": [{"seed": 2, "last": {"eval_mlm_loss": 6.0}}, {"seed": 3, "last": {}}]}
     assert held_out(runs, "eval_mlm_loss") == {"mlm": {2: 6.0}}

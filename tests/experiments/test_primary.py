@@ -50,6 +50,11 @@ def test_interval_and_p_are_those_of_a_paired_t_test():
     assert (comparison.low, comparison.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
 
 
+@pytest.mark.parametrize(("effect", "verdict"), [(0.004, "improves"), (-0.004, "harms")])
+def test_sure_effect_of_less_than_a_point_says_so(effect, verdict):
+    assert planted(effect, 8, noise=0.1).verdict == f"{verdict}, by less than one point"
+
+
 def test_no_effect_with_little_noise_is_equivalent():
     assert planted(0.0, 8).verdict == "equivalent"
 
@@ -83,7 +88,7 @@ def test_declared_seeds_may_begin_later_and_the_level_be_lower():
     interval = stats.ttest_1samp(differences, 0).confidence_interval(0.8)
     assert found.comparison.num_seeds == 6
     assert (found.comparison.low, found.comparison.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
-    assert 0.05 < found.comparison.t_p < 0.2 and found.verdict == "improves"
+    assert 0.05 < found.comparison.t_p < 0.2 and found.verdict == "improves, by less than one point"
     at_usual = compare_primary(merge_runs(runs), Primary("?", "hybrid", "mlm-time", SCORES, 6, first_seed=9))
     assert at_usual.verdict == "equivalent"
 

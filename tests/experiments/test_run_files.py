@@ -134,3 +134,9 @@ def test_merged_runs_keep_every_seed():
     merged = merge_runs([content("mlm", seed, score=seed / 10) for seed in (1, 2, 3)])
     found = by_replicate(merged, "probe", "mlm", "sst2", "accuracy", "mean")
     assert found == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
+
+
+def test_notes_of_earlier_files_are_those_of_the_probes():
+    note = "trained on 100 of 67,349 rows: not comparable with published scores"
+    assert unpack(content("mlm", 1, notes={"sst2": note})).notes == {"probe|sst2": note}
+    assert unpack(content("mlm", 1, notes={"probe|sst2": note})).notes == {"probe|sst2": note}
