@@ -202,7 +202,7 @@ CHAT = {"messages": [{"role": "user", "content": "q"}]}
         (["--max_seq_length", "9"], "All 54 records were dropped"),
         (["--chat_format", "plain", "--view_prefix", "nothing"], "view_prefix"),
         (["--per_device_train_batch_size", "500"], "`dataloader_drop_last` drops all there is"),
-        (["--use_lora", "true", "--strip_predictor_tokens", "true"], "merge the adapters"),
+        (["--use_lora", "true"], "`use_lora` saves adapters alone"),
         (["--model_type", "lama"], "did you mean `llama`"),
         (["--metric_for_best_model", "eval_mlm_loss"], "`metric_for_best_model`"),
         (["--jepa_lamda", "1"], "did you mean `jepa_lambda`?"),
@@ -215,6 +215,12 @@ def test_mistakes_are_named(tmp_path, capsys, words, message):
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and "Traceback" not in error
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_adapters_keep_their_predictor_tokens(tmp_path, capsys):
+    words = ["--model_name_or_path", "x", "--use_lora", "true", "--strip_predictor_tokens", "true"]
+    assert finetune([*words, "--output_dir", str(tmp_path / "run")]) == 2
+    assert "merge the adapters" in capsys.readouterr().err
 
 
 def test_records_without_an_answer_are_named(tmp_path, capsys):

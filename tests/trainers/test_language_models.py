@@ -100,6 +100,11 @@ def test_a_whole_model_comes_back(saved):
         ({"model_type": "llama", "init": "random"}, "no tokenizer"),
         ({"model_name_or_path": "a", "model_config": {"hidden_size": 8}}, "would not fit trained weights"),
         ({"model_name_or_path": "a", "train_tokenizer": True}, "`train_tokenizer` is for"),
+        ({"model_name_or_path": "a", "init": "random", "use_lora": True}, "`use_lora` saves adapters alone"),
+        (
+            {"model_type": "llama", "init": "random", "train_tokenizer": True, "use_lora": True},
+            "`use_lora` saves adapters alone",
+        ),
         ({"model_name_or_path": "a", "lora_rank": 0}, "`lora_rank` is 0"),
         ({"model_name_or_path": "a", "lora_dropout": 1.0}, "`lora_dropout` is 1.0"),
         ({"model_type": "llama", "init": "random", "train_tokenizer": True, "model_config": "{"}, "not JSON"),
