@@ -16,7 +16,7 @@ from ..configuration.llm_arguments import LLMDataArguments, LLMModelArguments, L
 from ..configuration.recipes import RecipeParser, parse_recipe, write_recipe
 from ..data_collators.llm_jepa import DataCollatorForLLMJepa
 from ..errors import UserError
-from ..eval.answering import answer, verdict_means, write_answers
+from ..eval.answering import answer, check_answerable, verdict_means, write_answers
 from ..eval.answers import find_answer_task
 from ..eval.results import Results, write_results
 from ..modeling.modeling_llm_jepa import LLMJepaModel
@@ -158,6 +158,8 @@ def train(
     eval_set, more = encoded("validation_file", records.development, encoder)
     if checkpoint is not None and not training.ignore_recipe_mismatch:
         check_data(checkpoint, train_set.fingerprint())
+    if run.generate and records.test:
+        check_answerable(model, encoder, records.test, data.task, run.max_new_tokens)
     together = training.per_device_train_batch_size * training.world_size
     if training.dataloader_drop_last and len(train_set) < together:
         raise UserError(f"`dataloader_drop_last` drops all there is: {len(train_set)} records, batches of {together}.")

@@ -66,7 +66,7 @@ def greedy(
     """
     if not stop_ids:
         raise UserError("There is no stop token, so no answer would end. Set the tokenizer's `eos_token`.")
-    _check_lengths(model, prompts, max_new_tokens)
+    check_lengths(model, prompts, max_new_tokens)
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -109,7 +109,7 @@ def next_token_logits(
     Raises:
         UserError: If a prompt is empty, or longer than the model's positions.
     """
-    _check_lengths(model, prompts, 1)
+    check_lengths(model, prompts, 1)
     training = model.training
     model.eval()
     try:
@@ -122,7 +122,8 @@ def next_token_logits(
         model.train(training)
 
 
-def _check_lengths(model: nn.Module, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def check_lengths(model: nn.Module, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """Raises `UserError` if a prompt is empty, or leaves no room for its answer in the model's positions."""
     if max_new_tokens < 1:
         raise UserError(f"`max_new_tokens` is {max_new_tokens}; it must be at least 1.")
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)

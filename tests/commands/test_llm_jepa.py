@@ -207,6 +207,8 @@ CHAT = {"messages": [{"role": "user", "content": "q"}]}
         (["--metric_for_best_model", "eval_mlm_loss"], "`metric_for_best_model`"),
         (["--jepa_lamda", "1"], "did you mean `jepa_lambda`?"),
         (["--validation_share", "0"], "`validation_share` is 0.0"),
+        (["--max_new_tokens", "250"], "with `max_new_tokens` 250 that is more than the model's 256 positions"),
+        (["--task", "yelp"], "is none of 'Very Good'"),
     ],
     ids=str,
 )

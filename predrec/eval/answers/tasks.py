@@ -120,6 +120,12 @@ def find_answer_task(name: str) -> AnswerTask:
     return TASKS[name]
 
 
+def check_gold(task: AnswerTask, gold: str) -> None:
+    """Raises `UserError` if a gold answer is none of the task's labels."""
+    if task.labels and gold.strip() not in task.labels:
+        raise UserError(f"`{task.name}`: the gold answer {gold!r} is none of {', '.join(map(repr, task.labels))}.")
+
+
 def judge(
     task: str,
     generation: str,
@@ -144,7 +150,6 @@ def judge(
             no known database.
     """
     row = find_answer_task(task)
-    if row.labels and gold.strip() not in row.labels:
-        raise UserError(f"`{task}`: the gold answer {gold!r} is none of {', '.join(map(repr, row.labels))}.")
+    check_gold(row, gold)
     answer = Answer(row, generation, gold, prompt, databases)
     return {name: METRICS[name](answer) for name in row.metrics}
