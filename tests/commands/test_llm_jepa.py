@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
+from predrec.commands import evaluate_llm_jepa
 from predrec.commands.evaluate_llm_jepa import main as evaluate
 from predrec.commands.finetune_llm_jepa import PLACEHOLDER
 from predrec.commands.finetune_llm_jepa import main as finetune
 from predrec.commands.report import main as report
 from predrec.configuration.recipes import read_recipe
+from predrec.eval.pair_geometry import measure_pairs
 from predrec.eval.results import read_results
 
 from .. import causal
@@ -139,6 +142,24 @@ def test_views_are_drawn_where_there_are_enough(compared, tmp_path):
     assert evaluate([*words, "--num_threads", "1", "--output_dir", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "views-a.png").stat().st_size > 5000
     assert not list((tmp_path / "out").glob("answers*"))
+
+
+def test_views_are_measured_at_the_layer_of_the_training(compared, tmp_path, monkeypatch):
+    """Layer 0 are the word embeddings, where every predictor token looks the same."""
+    shutil.copytree(compared / "llm_jepa-1", tmp_path / "model")
+    with open(tmp_path / "model" / "recipe.yaml", "a") as file:
+        file.write("jepa_layer: 0\n")
+    seen = []
+
+    def watched(source, *others):
+        seen.append(source)
+        return measure_pairs(source, *others)
+
+    monkeypatch.setattr(evaluate_llm_jepa, "measure_pairs", watched)
+    words = ["--models", f"a={tmp_path / 'model'}", f"b={compared / 'llm_jepa-1'}", "--generate", "false"]
+    words += ["--tsne", "false", "--num_threads", "1", "--output_dir", str(tmp_path / "out")]
+    assert evaluate(words) == 0
+    assert [bool((source == source[0]).all()) for source in seen] == [True, False]
 
 
 @pytest.mark.parametrize("options", [["--use_lora", "true", "--lora_rank", "4"], ["--strip_predictor_tokens", "true"]])
