@@ -81,6 +81,9 @@ def finetune(
         raise UserError("`strip_predictor_tokens` needs whole weights: merge the adapters first.")
     if run.reference_compat:
         as_published(data, model, training)
+    halves = training.bf16 or training.fp16 or training.deepspeed or model.param_dtype == "bfloat16"
+    if "flash" in (model.attn_implementation or "") and not halves:
+        raise UserError(f"`attn_implementation` {model.attn_implementation} refuses float32: add `--bf16 true`.")
     use_all_cores(training.num_threads)
     if training.device.type == "cpu":
         keep_freed_memory()
@@ -151,7 +154,7 @@ def train(
     texts = [text for record in records.train for text in (record.system or "", record.text, record.code)]
     tokenizer = prepare_language_tokenizer(model_arguments, texts, data.max_seq_length)
     plain_tokenizer = copy.deepcopy(tokenizer)
-    model = prepare_language_model(model_arguments, tokenizer, data.max_seq_length, one.seed)
+    model = prepare_language_model(model_arguments, tokenizer, data.max_seq_length, one.seed, training.device)
     count = training.num_predictor_tokens if one.method == "llm_jepa" else 0
     encoder = record_encoder(data, tokenizer, add_predictor_tokens(model, tokenizer, count, one.seed))
     train_set, notes = encoded("train_file", records.train, encoder)

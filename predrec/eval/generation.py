@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ..errors import UserError
+from ..modeling.flash import half_for_flash
 
 
 def stop_token_ids(
@@ -45,7 +46,7 @@ def greedy(
 
     Prompts of similar length share a batch, padded on the left. Of the model's own generation configuration nothing
     is used: no sampling, no repetition penalty, no other stop tokens. In float32 a batch gives what each prompt gives
-    alone, but for ties; in half precision, near-ties may fall either way.
+    alone, but for ties; in half precision, in which flash attention computes, near-ties may fall either way.
 
     Args:
         model (`nn.Module`): Causal language model with `generate`; it is left in the mode in which it was.
@@ -86,7 +87,8 @@ def greedy(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = _padded([prompts[row] for row in rows], pad_id, device or model.device)
-            generated = model.generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :]
+            with half_for_flash(model):
+                generated = model.generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :]
             for row, ids in zip(rows, generated.tolist(), strict=True):
                 answers[row] = _before_stop(ids, stop_ids, pad_id)
     finally:
@@ -116,7 +118,8 @@ def next_token_logits(
         for start in range(0, len(prompts), batch_size):
             batch = _padded(prompts[start : start + batch_size], pad_id, device or model.device)
             positions = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
-            logits = model(**batch, position_ids=positions, use_cache=False, logits_to_keep=1).logits
+            with half_for_flash(model):
+                logits = model(**batch, position_ids=positions, use_cache=False, logits_to_keep=1).logits
             yield from logits[:, -1].float()
     finally:
         model.train(training)

@@ -229,6 +229,7 @@ CHAT = {"messages": [{"role": "user", "content": "q"}]}
         (["--jepa_lamda", "1"], "did you mean `jepa_lambda`?"),
         (["--validation_share", "0"], "`validation_share` is 0.0"),
         (["--max_new_tokens", "250"], "with `max_new_tokens` 250 that is more than the model's 256 positions"),
+        (["--attn_implementation", "flash_attention_2"], "refuses float32: add `--bf16 true`"),
         (["--task", "yelp"], "is none of 'Very Good'"),
     ],
     ids=str,
