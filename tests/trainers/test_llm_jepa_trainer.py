@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from predrec.modeling.llm_flops import skips_views
 from predrec.trainers.adapters import with_lora
 from predrec.trainers.language_models import load_trained
+from predrec.trainers.llm_jepa_trainer import load_language_model
 
 from .. import llm_training
 
@@ -49,6 +50,46 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, arguments):
     assert same(weights(whole), weights(again))
     assert logged(whole, "ntp_loss")[3:] == logged(again, "ntp_loss")[3:]
     assert logged(whole, "jepa_loss") == logged(again, "jepa_loss")
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own_llama"
+
+
+class OwnLlama(LlamaForCausalLM):
+    """As a model with remote code: `AutoModelForCausalLM` does not know it."""
+
+    config_class = OwnConfig
+
+
+def saved_model(kind):
+    small = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    small |= {"num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": kind == "tied"}
+    if kind == "experts":
+        return MixtralForCausalLM(MixtralConfig(**small, num_local_experts=2))
+    return OwnLlama(OwnConfig(**small))
+
+
+@pytest.mark.parametrize("kind", ["own code", "tied", "shards", "experts"])
+def test_saved_weights_come_back_into_the_model(tmp_path, kind):
+    model = saved_model(kind)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.save_pretrained(tmp_path, **({"max_shard_size": "10KB"} if kind == "shards" else {}))
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (kind == "shards")
+    (tmp_path / "target_decoder.safetensors").write_bytes(b"of something else")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    load_language_model(model, str(tmp_path))
+    assert same(before, model.state_dict())
+    assert (model.lm_head.weight is model.model.embed_tokens.weight) == (kind == "tied")
+
+
+def test_a_checkpoint_is_read_without_a_second_model(tmp_path, monkeypatch):
+    model = saved_model("tied")
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr(OwnLlama, "__init__", None)
+    load_language_model(model, str(tmp_path))
 
 
 @pytest.mark.parametrize("lora", [False, True])
