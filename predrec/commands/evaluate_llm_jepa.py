@@ -18,7 +18,7 @@ from ..data_collators.two_views import TwoViews
 from ..data_collators.view_examples import RecordEncoder
 from ..errors import UserError
 from ..eval.answering import answer, write_answers
-from ..eval.answers import SyntheticDatabases, find_answer_task, load_schemas
+from ..eval.answers import SyntheticDatabases, database_of, find_answer_task, load_schemas
 from ..eval.pair_figures import plot_spectra, plot_views
 from ..eval.pair_geometry import measure_pairs
 from ..eval.results import Results, add_record, write_results
@@ -62,12 +62,14 @@ def evaluate(arguments: LLMEvaluationArguments, argv: Sequence[str]) -> int:
     records = load_test(next(iter(settings.values()))[0])
     if not records:
         raise UserError("There is nothing to answer: give `test_file`.")
-    databases = None
+    results, databases = Results(commands=[published_command(NAME, argv)]), None
     if arguments.task == "spider" and arguments.generate:
         if not arguments.spider_tables:
             raise UserError("`task` spider needs `spider_tables`, the schemas of its databases.")
         databases = SyntheticDatabases(load_schemas(arguments.spider_tables))
-    results, folder = Results(commands=[published_command(NAME, argv)]), Path(str(arguments.output_dir))
+        results.notes["spider"] = gold_note(databases, records)
+        print(f"spider: {results.notes['spider']}", flush=True)
+    folder = Path(str(arguments.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
     spectra: dict[str, Tensor] = {}
     for name, paths in named.items():
@@ -101,6 +103,16 @@ def evaluate(arguments: LLMEvaluationArguments, argv: Sequence[str]) -> int:
     print(summary(results, baseline))
     print(f"\n{path}  ({time.perf_counter() - started:.0f} s)")
     return 0
+
+
+def gold_note(databases: SyntheticDatabases, records: Sequence[TwoViews]) -> str:
+    """Says of how many gold queries the made-up databases can tell right from wrong."""
+    found = databases.summary((record.code.strip(), database_of(record.text)) for record in records)
+    return (
+        f"of {found.count} gold queries, {100 * found.runs:.1f} % run on the made-up databases, "
+        f"{100 * found.non_empty:.1f} % find a value there, and {100 * found.settled:.1f} % give the same rows "
+        "in whatever order tables are read"
+    )
 
 
 def trained_as(path: str, arguments: LLMEvaluationArguments) -> tuple[LLMDataArguments, int]:

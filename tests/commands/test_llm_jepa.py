@@ -22,6 +22,7 @@ from predrec.eval.pair_geometry import measure_pairs
 from predrec.eval.results import read_results
 
 from .. import causal
+from ..eval.answers.planted import LIBRARY
 from ..processes import ROOT
 
 MODEL = json.dumps(
@@ -133,6 +134,19 @@ def test_evaluation_of_what_was_saved_gives_the_same_answers(compared, tmp_path,
     assert "exact_match" in printed and "matched_cosine" in printed and "minus ntp" in printed
     assert report([str(tmp_path), "--output", str(tmp_path / "report"), "--baseline", "ntp"]) == 0
     assert "### jepa against ntp" in (tmp_path / "report/report.md").read_text()
+
+
+def test_results_say_how_many_gold_queries_find_something(compared, tmp_path, capsys):
+    (tmp_path / "tables.json").write_text(json.dumps([LIBRARY]))
+    golds = ["SELECT name FROM author", "SELECT name FROM author WHERE 1 = 0", "SELECT absent FROM author"]
+    rows = [{"text": f"For db_id:[library], query {n}", "code": gold} for n, gold in enumerate(golds)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--models", f"a={compared / 'ntp-1'}", "--task", "spider", "--test_file", str(tmp_path / "test.jsonl")]
+    words += ["--spider_tables", str(tmp_path / "tables.json"), "--max_new_tokens", "4", "--geometry", "false"]
+    assert evaluate([*words, "--num_threads", "1", "--output_dir", str(tmp_path / "out")]) == 0
+    note = read_results(tmp_path / "out").notes["spider"]
+    assert "of 3 gold queries, 66.7 % run" in note and "33.3 % find a value" in note
+    assert note in capsys.readouterr().out
 
 
 def test_views_are_drawn_where_there_are_enough(compared, tmp_path):
