@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from ...configuration.suggestions import did_you_mean
 from ...errors import UserError
 from .letters import LETTERS
-from .regex_automaton import equivalent
+from .regex_automaton import decidable, equivalent
 from .regex_language import RegexSyntaxError
 from .sql_execution import SyntheticDatabases, database_of
 from .text import POLARITY, STARS, contains_answer, exact_match, same_final_number, same_label, starts_with
@@ -56,7 +56,7 @@ def _same_language(answer: Answer) -> Verdict:
     try:
         found = equivalent(gold, generation)
         # An answer too large to be decided is none that somebody could use; a gold one that is decides nothing.
-        return False if found is None and equivalent(gold, f"({gold})") else found
+        return False if found is None and decidable(gold) else found
     except RegexSyntaxError:
         # A gold regex of another dialect decides nothing, except that it equals itself.
         return generation == gold or (False if _is_regex(gold) else None)
