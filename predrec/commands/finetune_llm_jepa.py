@@ -79,6 +79,10 @@ def finetune(
     find_answer_task(data.task)
     if run.strip_predictor_tokens and model.use_lora:
         raise UserError("`strip_predictor_tokens` needs whole weights: merge the adapters first.")
+    if training.unused() and not run.compare:  # Where methods are compared, they share the arguments.
+        name = training.unused()[0]
+        value = getattr(training, name)
+        raise UserError(f"`{name}` is {value}, which `method` {training.method} never looks at. Leave it out.")
     if run.reference_compat:
         as_published(data, model, training)
     halves = training.bf16 or training.fp16 or training.deepspeed or model.param_dtype == "bfloat16"
@@ -216,9 +220,9 @@ def train(
     if trainer.is_world_process_zero():
         directory = Path(training.output_dir)
         plot_training_curves(trainer.state.log_history, directory / "training_curves.png")
-        write_recipe(
-            directory / "recipe.yaml", recipe | {"output_dir": training.output_dir}, "predrec recipe of this run"
-        )
+        own = {name: value for name, value in recipe.items() if name not in training.unused()}
+        own["output_dir"] = training.output_dir
+        write_recipe(directory / "recipe.yaml", own, "predrec recipe of this run")
         if run.generate and records.test:
             rows = answer(
                 objective.causal_lm,

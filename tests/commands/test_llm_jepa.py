@@ -116,6 +116,18 @@ def test_the_recipe_of_a_run_repeats_it(compared, tmp_path):
     assert (again / "answers.jsonl").read_text() == (compared / "llm_jepa-2" / "answers.jsonl").read_text()
 
 
+def test_an_arm_keeps_none_of_the_arguments_that_are_for_another(tmp_path):
+    """Otherwise the command that repeats it would be refused."""
+    words = [*TINY, "--generate", "false", "--max_steps", "1"]
+    shared = ["--compare", "ntp", "llm_jepa", "--seeds", "1", "--num_predictor_tokens", "2", "--distance", "l2"]
+    assert finetune([*words, *shared, "--output_dir", str(tmp_path / "run")]) == 0
+    recipes = [read_recipe(tmp_path / "run" / name / "recipe.yaml") for name in ("ntp-1", "llm_jepa-1")]
+    assert [recipe.get("num_predictor_tokens") for recipe in recipes] == [None, "2"]
+    assert [recipe["distance"] for recipe in recipes] == ["l2", "l2"]
+    again = ["--output_dir", str(tmp_path / "again")]
+    assert finetune([str(tmp_path / "run" / "ntp-1" / "recipe.yaml"), *again]) == 0
+
+
 def test_evaluation_of_what_was_saved_gives_the_same_answers(compared, tmp_path, capsys):
     models = [
         f"ntp={compared / 'ntp-1'},{compared / 'ntp-2'}",
@@ -239,6 +251,9 @@ CHAT = {"messages": [{"role": "user", "content": "q"}]}
         (["--per_device_train_batch_size", "500"], "`dataloader_drop_last` drops all there is"),
         (["--use_lora", "true"], "`use_lora` saves adapters alone"),
         (["--model_type", "lama"], "did you mean `llama`"),
+        (["--method", "ntp", "--num_predictor_tokens", "4"], "`num_predictor_tokens` is 4, which `method` ntp never"),
+        (["--method", "ntp", "--target_grad", "ema"], "`target_grad` is ema, which `method` ntp never"),
+        (["--method", "tube", "--distance", "infonce"], "`distance` is infonce, which `method` tube never"),
         (["--metric_for_best_model", "eval_mlm_loss"], "`metric_for_best_model`"),
         (["--jepa_lamda", "1"], "did you mean `jepa_lambda`?"),
         (["--validation_share", "0"], "`validation_share` is 0.0"),
