@@ -34,6 +34,7 @@ def logged(trainer, name):
         {"method": "llm_jepa", "target_grad": "ema", "ema_decay": 0.9},
         {"method": "tube"},
         {"method": "llm_jepa", "gradient_accumulation_steps": 2},
+        {"method": "llm_jepa", "train_sampling_strategy": "group_by_length"},
         {"method": "llm_jepa", "lora": True},
         {"method": "ntp", "lora": True},
     ],
@@ -179,6 +180,16 @@ def test_training_without_views_makes_none(tmp_path):
         batch = next(iter(trainer.get_train_dataloader()))
         assert ("view_input_ids" in batch) == expected
         assert "view_input_ids" in next(iter(trainer.get_eval_dataloader()))
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
+def test_records_of_similar_length_may_go_together(tmp_path, strategy):
+    trainer = llm_training.trainer(tmp_path, train_sampling_strategy=strategy)
+    order = [row for batch in trainer.get_train_dataloader() for row in batch["example_ids"].tolist()]
+    assert sorted(order) == list(range(16))
+    if strategy == "group_by_length":
+        expected = [len(example.input_ids) for example in trainer.train_dataset.examples]
+        assert trainer._get_train_sampler().lengths == expected
 
 
 # Budget
