@@ -99,9 +99,8 @@ class LLMJepaTrainer(ObjectiveTrainer):
         """Returns operations spent, the share of updates with views, and lambda where it moves."""
         step = self.state.global_step
         values = {"flops": self.spending.until(step)}
-        if self.args.method == "llm_jepa" and self.args.jepa_dropout and step:
-            made = sum(not skips_views(self.args.seed, update, self.args.jepa_dropout) for update in range(step))
-            values["jepa_active"] = made / step
+        if self.spending.jepa_dropout and step:
+            values["jepa_active"] = self.spending.with_views(step) / step
         if self.args.jepa_lambda_schedule != "constant":
             values["loss_lambda"] = float(self.args.jepa_lambda or 0.0) * self.lambda_share()
         return values

@@ -6,7 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
+from predrec.modeling import llm_flops
 from predrec.modeling.llm_flops import skips_views
+from predrec.trainers import llm_jepa_trainer
 from predrec.trainers.adapters import with_lora
 from predrec.trainers.language_models import load_trained
 from predrec.trainers.llm_jepa_trainer import load_language_model
@@ -148,6 +150,22 @@ def test_skipped_updates_make_one_pass_and_are_logged(tmp_path):
     assert len(calls) == 8 + 8 - sum(drawn)
     assert len(logged(trainer, "jepa_loss")) == 8 - sum(drawn)
     assert logged(trainer, "jepa_active")[-1] == 1 - sum(drawn) / 8
+
+
+def test_no_update_is_drawn_again_at_the_next_log_line(tmp_path, monkeypatch):
+    trainer, draws = llm_training.trainer(tmp_path, jepa_dropout=0.5), []
+
+    def watched(*draw):
+        draws.append(draw)
+        return skips_views(*draw)
+
+    for module in (llm_flops, llm_jepa_trainer):
+        monkeypatch.setattr(module, "skips_views", watched)
+    for step in (5, 6, 8):  # The first may follow a resume.
+        trainer.state.global_step = step
+        made = [not skips_views(3, update, 0.5) for update in range(step)]
+        assert trainer.schedule_values()["jepa_active"] == sum(made) / step
+    assert len(draws) == 8
 
 
 def test_every_method_is_measured_alike(tmp_path):
