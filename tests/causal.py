@@ -3,6 +3,8 @@
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -10,6 +12,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.integrations.flash_attention import get_target_dtype
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from predrec.data_collators.two_views import TwoViews
 
@@ -19,6 +24,23 @@ RECORDS = [
     TwoViews("words of three letters", "[a-z]{3}", "Write a regular expression."),
     TwoViews("every line", ".*", "Write a regular expression."),
 ]
+
+FLASH = "flash_stand_in"
+"""Attention that refuses float32, as flash kernels do."""
+
+
+def _flash(module, *tensors_and_mask, **kwargs):
+    *tensors, mask = tensors_and_mask
+    # As transformers does around the kernel: under autocast, rotary positions leave float32.
+    target = get_target_dtype(tensors[0], module)
+    tensors = [tensor if target is None else tensor.to(target) for tensor in tensors]
+    if tensors[0].dtype == torch.float32:
+        raise RuntimeError("FlashAttention only support fp16 and bf16 data type")
+    return sdpa_attention_forward(module, *tensors, mask, **kwargs)
+
+
+AttentionInterface.register(FLASH, _flash)
+AttentionMaskInterface.register(FLASH, sdpa_mask)
 
 MARKS = ("<s>", "</s>", "<pad>", "<|head|>", "<|endhead|>", "<|eot|>", "<|im_start|>", "<|im_end|>", "<|end|>")
 
@@ -73,6 +95,12 @@ def tokenizer(template: str | None = None, pad_is_eos: bool = False, adds_bos: b
     )
     made.chat_template = TEMPLATES[template] if template else None
     return made
+
+
+def with_flash(model: PreTrainedModel) -> PreTrainedModel:
+    """Puts the stand-in into a model; transformers would look for a kernel of this name."""
+    model.config._attn_implementation = FLASH
+    return model
 
 
 def model(kind: str = "llama", attention: str = "sdpa", vocab_size: int = 400, seed: int = 0) -> PreTrainedModel:

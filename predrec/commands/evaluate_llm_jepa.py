@@ -18,7 +18,7 @@ from ..data_collators.two_views import TwoViews
 from ..data_collators.view_examples import RecordEncoder
 from ..errors import UserError
 from ..eval.answering import answer, write_answers
-from ..eval.answers import SyntheticDatabases, find_answer_task, load_schemas
+from ..eval.answers import SyntheticDatabases, database_of, find_answer_task, load_schemas
 from ..eval.pair_figures import plot_spectra, plot_views
 from ..eval.pair_geometry import measure_pairs
 from ..eval.results import Results, add_record, write_results
@@ -26,6 +26,7 @@ from ..modeling.latent_views import encode_views, find_separation
 from ..modeling.predictor_tokens import predictor_ids_of
 from ..trainers.cpu import use_all_cores
 from ..trainers.language_models import load_trained
+from ..trainers.llm_jepa_args import LLMJepaArguments
 from .answer_summary import add_answers, comparison, weights_digest
 from .evaluation import published_command, table
 from .finetune_llm_jepa import ARGUMENTS as TRAINING
@@ -57,16 +58,18 @@ def evaluate(arguments: LLMEvaluationArguments, argv: Sequence[str]) -> int:
     if baseline not in named:
         raise UserError(f"`baseline` {baseline!r} is none of the models {', '.join(named)}.")
     find_answer_task(arguments.task)
-    settings = {path: trained_data(path, arguments) for paths in named.values() for path in paths}
-    records = load_test(next(iter(settings.values())))
+    settings = {path: trained_as(path, arguments) for paths in named.values() for path in paths}
+    records = load_test(next(iter(settings.values()))[0])
     if not records:
         raise UserError("There is nothing to answer: give `test_file`.")
-    databases = None
+    results, databases = Results(commands=[published_command(NAME, argv)]), None
     if arguments.task == "spider" and arguments.generate:
         if not arguments.spider_tables:
             raise UserError("`task` spider needs `spider_tables`, the schemas of its databases.")
         databases = SyntheticDatabases(load_schemas(arguments.spider_tables))
-    results, folder = Results(commands=[published_command(NAME, argv)]), Path(str(arguments.output_dir))
+        results.notes["spider"] = gold_note(databases, records)
+        print(f"spider: {results.notes['spider']}", flush=True)
+    folder = Path(str(arguments.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
     spectra: dict[str, Tensor] = {}
     for name, paths in named.items():
@@ -76,7 +79,8 @@ def evaluate(arguments: LLMEvaluationArguments, argv: Sequence[str]) -> int:
             model, tokenizer = load_trained(path, arguments.trust_remote_code)
             if torch.cuda.is_available():
                 model = model.cuda()
-            encoder = record_encoder(settings[path], tokenizer, predictor_ids_of(tokenizer))
+            data, layer = settings[path]
+            encoder = record_encoder(data, tokenizer, predictor_ids_of(tokenizer))
             if arguments.generate:
                 rows = answer(
                     model, encoder, records, arguments.task, arguments.max_new_tokens, arguments.batch_size, databases
@@ -86,7 +90,7 @@ def evaluate(arguments: LLMEvaluationArguments, argv: Sequence[str]) -> int:
             else:
                 results.models.append({"name": name, "replicate": replicate, "weights": weights_digest(path)})
             if arguments.geometry:
-                source, target, numbers = view_states(model, encoder, records, arguments.batch_size)
+                source, target, numbers = view_states(model, encoder, records, arguments.batch_size, layer)
                 measured, spectra[label] = measure_pairs(source, target, numbers)
                 shared = {"kind": "views", "model": name, "replicate": replicate, "task": arguments.task}
                 for metric, value in measured.items():
@@ -101,25 +105,38 @@ def evaluate(arguments: LLMEvaluationArguments, argv: Sequence[str]) -> int:
     return 0
 
 
-def trained_data(path: str, arguments: LLMEvaluationArguments) -> LLMDataArguments:
-    """Returns how a model's training turned records into tokens, from the recipe beside it; defaults without one.
+def gold_note(databases: SyntheticDatabases, records: Sequence[TwoViews]) -> str:
+    """Says of how many gold queries the made-up databases can tell right from wrong."""
+    found = databases.summary((record.code.strip(), database_of(record.text)) for record in records)
+    return (
+        f"of {found.count} gold queries, {100 * found.runs:.1f} % run on the made-up databases, "
+        f"{100 * found.non_empty:.1f} % find a value there, and {100 * found.settled:.1f} % give the same rows "
+        "in whatever order tables are read"
+    )
+
+
+def trained_as(path: str, arguments: LLMEvaluationArguments) -> tuple[LLMDataArguments, int]:
+    """Returns how a model's training turned records into tokens, and which layer it read views at.
+
+    Both are from the recipe beside the model; defaults without one.
 
     The records are those of `test_file`, where it is given.
     """
     recipe = next((p for p in (Path(path) / RECIPE, Path(path).parent / RECIPE) if p.is_file()), None)
-    data = LLMDataArguments()
+    data, layer = LLMDataArguments(), LLMJepaArguments.jepa_layer
     if recipe is not None:
         (data, model, training, run), _ = parse_recipe([str(recipe)], TRAINING, NAME)
+        layer = training.jepa_layer
         if run.reference_compat:
             as_published(data, model, training)
     if arguments.test_file:
         data.train_file, data.test_file = [], arguments.test_file
     data.max_test_samples = arguments.max_test_samples or data.max_test_samples
-    return data
+    return data, layer
 
 
 def view_states(
-    model: nn.Module, encoder: RecordEncoder, records: Sequence[TwoViews], batch_size: int
+    model: nn.Module, encoder: RecordEncoder, records: Sequence[TwoViews], batch_size: int, layer: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns predictions and targets of records, `(num_records, hidden_size)`, exactly as in training, and numbers
     that are equal where targets are."""
@@ -135,7 +152,7 @@ def view_states(
         batch = collator.view_batch(dataset.examples[start : start + batch_size])
         batch = {name: value.to(device) for name, value in batch.items()}
         with torch.no_grad():
-            source, target = encode_views(decoder, batch, separation)
+            source, target = encode_views(decoder, batch, separation, layer)
         kept.append((source.float().cpu(), target.float().cpu()))
     numbers = torch.tensor([example.pair_number for example in dataset.examples])
     return torch.cat([source for source, _ in kept]), torch.cat([target for _, target in kept]), numbers

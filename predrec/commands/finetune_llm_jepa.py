@@ -16,7 +16,7 @@ from ..configuration.llm_arguments import LLMDataArguments, LLMModelArguments, L
 from ..configuration.recipes import RecipeParser, parse_recipe, write_recipe
 from ..data_collators.llm_jepa import DataCollatorForLLMJepa
 from ..errors import UserError
-from ..eval.answering import answer, verdict_means, write_answers
+from ..eval.answering import answer, check_answerable, verdict_means, write_answers
 from ..eval.answers import find_answer_task
 from ..eval.results import Results, write_results
 from ..modeling.modeling_llm_jepa import LLMJepaModel
@@ -79,8 +79,15 @@ def finetune(
     find_answer_task(data.task)
     if run.strip_predictor_tokens and model.use_lora:
         raise UserError("`strip_predictor_tokens` needs whole weights: merge the adapters first.")
+    if training.unused() and not run.compare:  # Where methods are compared, they share the arguments.
+        name = training.unused()[0]
+        value = getattr(training, name)
+        raise UserError(f"`{name}` is {value}, which `method` {training.method} never looks at. Leave it out.")
     if run.reference_compat:
         as_published(data, model, training)
+    halves = training.bf16 or training.fp16 or training.deepspeed or model.param_dtype == "bfloat16"
+    if "flash" in (model.attn_implementation or "") and not halves:
+        raise UserError(f"`attn_implementation` {model.attn_implementation} refuses float32: add `--bf16 true`.")
     use_all_cores(training.num_threads)
     if training.device.type == "cpu":
         keep_freed_memory()
@@ -151,13 +158,15 @@ def train(
     texts = [text for record in records.train for text in (record.system or "", record.text, record.code)]
     tokenizer = prepare_language_tokenizer(model_arguments, texts, data.max_seq_length)
     plain_tokenizer = copy.deepcopy(tokenizer)
-    model = prepare_language_model(model_arguments, tokenizer, data.max_seq_length, one.seed)
+    model = prepare_language_model(model_arguments, tokenizer, data.max_seq_length, one.seed, training.device)
     count = training.num_predictor_tokens if one.method == "llm_jepa" else 0
     encoder = record_encoder(data, tokenizer, add_predictor_tokens(model, tokenizer, count, one.seed))
     train_set, notes = encoded("train_file", records.train, encoder)
     eval_set, more = encoded("validation_file", records.development, encoder)
     if checkpoint is not None and not training.ignore_recipe_mismatch:
         check_data(checkpoint, train_set.fingerprint())
+    if run.generate and records.test:
+        check_answerable(model, encoder, records.test, data.task, run.max_new_tokens)
     together = training.per_device_train_batch_size * training.world_size
     if training.dataloader_drop_last and len(train_set) < together:
         raise UserError(f"`dataloader_drop_last` drops all there is: {len(train_set)} records, batches of {together}.")
@@ -211,9 +220,9 @@ def train(
     if trainer.is_world_process_zero():
         directory = Path(training.output_dir)
         plot_training_curves(trainer.state.log_history, directory / "training_curves.png")
-        write_recipe(
-            directory / "recipe.yaml", recipe | {"output_dir": training.output_dir}, "predrec recipe of this run"
-        )
+        own = {name: value for name, value in recipe.items() if name not in training.unused()}
+        own["output_dir"] = training.output_dir
+        write_recipe(directory / "recipe.yaml", own, "predrec recipe of this run")
         if run.generate and records.test:
             rows = answer(
                 objective.causal_lm,

@@ -132,6 +132,8 @@ class LLMModelArguments:
             raise ValueError("There is no tokenizer: give `tokenizer_name` or `train_tokenizer`.")
         if self.train_tokenizer and (self.tokenizer_name or self.init != "random"):
             raise ValueError("`train_tokenizer` is for `init: random` without `tokenizer_name`.")
+        if self.use_lora and self.init == "random":
+            raise ValueError("`use_lora` saves adapters alone: the weights of `init: random` would be lost. Drop one.")
         _at_least(self, "lora_rank", 1)
         _at_least(self, "vocab_size", 300)
         if not 0 <= self.lora_dropout < 1:

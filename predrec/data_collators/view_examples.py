@@ -57,7 +57,9 @@ class ViewDataset(Sequence[dict]):
         return len(self.examples)
 
     def __getitem__(self, index: int) -> dict:
-        return {"example": self.examples[index], "example_id": index}
+        example = self.examples[index]
+        # Samplers that go by length look at the ids.
+        return {"example": example, "example_id": index, "input_ids": example.input_ids}
 
     def fingerprint(self) -> str:
         """Returns a hash of all examples."""

@@ -11,8 +11,39 @@ from torch import nn
 
 from ..data_collators.two_views import TwoViews
 from ..data_collators.view_examples import RecordEncoder
-from .answers import LETTERS, SyntheticDatabases, find_answer_task, judge, letter_choice, letter_token_ids
-from .generation import greedy, next_token_logits, stop_token_ids
+from .answers import (
+    LETTERS,
+    SyntheticDatabases,
+    check_gold,
+    find_answer_task,
+    judge,
+    letter_choice,
+    letter_token_ids,
+)
+from .generation import check_lengths, greedy, next_token_logits, stop_token_ids
+
+
+def check_answerable(
+    model: nn.Module,
+    encoder: RecordEncoder,
+    records: Sequence[TwoViews],
+    task: str,
+    max_new_tokens: int | None = None,
+) -> None:
+    """Finds what would stop [`answer`] with these arguments, so that it is known before a model is trained.
+
+    Raises:
+        UserError: If a gold answer is none of the task's labels, a prompt leaves no room for its answer, or letters
+            are not one token each.
+    """
+    row = find_answer_task(task)
+    for record in records:
+        check_gold(row, record.code)
+    letters = row.kind == "letters"
+    if letters and records:
+        _letter_ids(encoder, records[0])
+    longest = 1 if letters else max_new_tokens or row.max_new_tokens
+    check_lengths(model, [encoder.prompt_ids(record) for record in records], longest)
 
 
 def answer(
@@ -38,7 +69,11 @@ def answer(
     Returns:
         One `dict` per record: `prompt` and `answer` as text, `gold`, and one entry per verdict, `None` where a verdict
         does not apply.
+
+    Raises:
+        UserError: As [`check_answerable`].
     """
+    check_answerable(model, encoder, records, task, max_new_tokens)
     row = find_answer_task(task)
     prompts = [encoder.prompt_ids(record) for record in records]
     if row.kind == "letters":
@@ -70,9 +105,13 @@ def _letters(
     batch_size: int,
 ) -> list[str]:
     """Returns the most probable letter for every record, by the logits where its answer begins."""
-    ids = letter_token_ids({x: encoder.generation_ids(replace(records[0], code=x))[1] for x in LETTERS})
+    ids = _letter_ids(encoder, records[0])
     logits = next_token_logits(model, prompts, pad_id=encoder.tokenizer.pad_token_id, batch_size=batch_size)
     return [letter_choice(each, ids) for each in logits]
+
+
+def _letter_ids(encoder: RecordEncoder, record: TwoViews) -> dict[str, int]:
+    return letter_token_ids({x: encoder.generation_ids(replace(record, code=x))[1] for x in LETTERS})
 
 
 def verdict_means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ..errors import UserError
+from ..modeling.flash import half_for_flash
 
 
 def stop_token_ids(
@@ -45,7 +46,7 @@ def greedy(
 
     Prompts of similar length share a batch, padded on the left. Of the model's own generation configuration nothing
     is used: no sampling, no repetition penalty, no other stop tokens. In float32 a batch gives what each prompt gives
-    alone, but for ties; in half precision, near-ties may fall either way.
+    alone, but for ties; in half precision, in which flash attention computes, near-ties may fall either way.
 
     Args:
         model (`nn.Module`): Causal language model with `generate`; it is left in the mode in which it was.
@@ -66,7 +67,7 @@ def greedy(
     """
     if not stop_ids:
         raise UserError("There is no stop token, so no answer would end. Set the tokenizer's `eos_token`.")
-    _check_lengths(model, prompts, max_new_tokens)
+    check_lengths(model, prompts, max_new_tokens)
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -86,7 +87,8 @@ def greedy(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = _padded([prompts[row] for row in rows], pad_id, device or model.device)
-            generated = model.generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :]
+            with half_for_flash(model):
+                generated = model.generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :]
             for row, ids in zip(rows, generated.tolist(), strict=True):
                 answers[row] = _before_stop(ids, stop_ids, pad_id)
     finally:
@@ -109,20 +111,22 @@ def next_token_logits(
     Raises:
         UserError: If a prompt is empty, or longer than the model's positions.
     """
-    _check_lengths(model, prompts, 1)
+    check_lengths(model, prompts, 1)
     training = model.training
     model.eval()
     try:
         for start in range(0, len(prompts), batch_size):
             batch = _padded(prompts[start : start + batch_size], pad_id, device or model.device)
             positions = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
-            logits = model(**batch, position_ids=positions, use_cache=False, logits_to_keep=1).logits
+            with half_for_flash(model):
+                logits = model(**batch, position_ids=positions, use_cache=False, logits_to_keep=1).logits
             yield from logits[:, -1].float()
     finally:
         model.train(training)
 
 
-def _check_lengths(model: nn.Module, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def check_lengths(model: nn.Module, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """Raises `UserError` if a prompt is empty, or leaves no room for its answer in the model's positions."""
     if max_new_tokens < 1:
         raise UserError(f"`max_new_tokens` is {max_new_tokens}; it must be at least 1.")
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)

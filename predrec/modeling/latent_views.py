@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .flash import half_for_flash, uses_flash
 from .losses import cosine_loss, infonce_loss, mse_loss, smooth_l1_loss
 
 Separation = Literal["positions", "mask", "rows"]
@@ -33,7 +34,7 @@ def encode_views(
     mask = batch.get("view_attention_mask")
     if separation == "mask":
         mask = block_causal_mask(positions, decoder)
-    elif separation == "positions" and decoder.config._attn_implementation.startswith("flash"):
+    elif separation == "positions" and uses_flash(decoder):
         # Flash attention notices that positions begin anew only in a batch of one row.
         ids, positions = ids.reshape(1, -1), positions.reshape(1, -1)
     outputs = decoder(
@@ -88,12 +89,12 @@ def find_separation(decoder: nn.Module) -> Separation:
     was_training = decoder.training
     decoder.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), half_for_flash(decoder):
             alone = torch.stack(
                 [decoder(input_ids=b[None].to(device), use_cache=False).last_hidden_state[0, -1] for b in blocks]
             ).float()
             alone = torch.cat([alone, alone[:1]])
-            tolerance = 1e-4 if dtype == torch.float32 else 0.05
+            tolerance = 1e-4 if dtype == torch.float32 and not uses_flash(decoder) else 0.05
             for separation in ("positions", "mask"):
                 try:
                     states = encode_views(decoder, packed, separation)[0].float()

@@ -3,11 +3,9 @@
 Matrix products on real tokens, two operations for each multiply-add; padding and recomputation are not counted.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 
 import numpy as np
 from torch import nn
@@ -90,17 +88,19 @@ class Spending:
     jepa_dropout: float = 0.0
     seed: int = 0
 
-    def of_update(self, update: int) -> float:
-        """Returns the operations of the update with this number, counted from 0."""
-        return self.generation + (0.0 if skips_views(self.seed, update, self.jepa_dropout) else self.views)
-
     def until(self, update: int) -> float:
         """Returns the operations of all updates before this one."""
+        skipped = update - self.with_views(update)
+        return update * (self.generation + self.views) - skipped * self.views
+
+    def with_views(self, update: int) -> int:
+        """Returns how many of the updates before this one have views; each of them is drawn once."""
         if not self.jepa_dropout:
-            return update * (self.generation + self.views)
-        while len(self._sums) <= update:
-            self._sums.append(self._sums[-1] + self.of_update(len(self._sums) - 1))
-        return self._sums[update]
+            return update
+        while len(self._made) <= update:
+            skipped = skips_views(self.seed, len(self._made) - 1, self.jepa_dropout)
+            self._made.append(self._made[-1] + (not skipped))
+        return self._made[update]
 
     def updates_for(self, budget: float) -> int:
         """Returns how many updates spend the budget; the last one may go over it.
@@ -113,13 +113,14 @@ class Spending:
             raise ValueError(f"`max_flops` is {budget:g}; it must be positive and at most {most:.3g}.")
         if not self.jepa_dropout:
             return int(np.ceil(budget / (self.generation + self.views) - 1e-9))
-        while self._sums[-1] < budget:
-            self.until(len(self._sums))
-        return bisect_left(self._sums, budget * (1 - 1e-12))
+        updates = 0
+        while self.until(updates) < budget * (1 - 1e-12):
+            updates += 1
+        return updates
 
     @cached_property
-    def _sums(self) -> list[float]:
-        return list(accumulate([0.0]))
+    def _made(self) -> list[int]:
+        return [0]
 
 
 def skips_views(seed: int, update: int, share: float) -> bool:

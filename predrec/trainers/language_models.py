@@ -23,6 +23,7 @@ from ..configuration.llm_arguments import LLMModelArguments
 from ..configuration.suggestions import did_you_mean
 from ..data_collators.chat_tokenizer import train_chat_tokenizer
 from ..errors import UserError
+from ..modeling.flash import half_for_flash
 
 CANNOT_LOAD = (
     *(OSError, ValueError, RuntimeError, KeyError, ImportError, AttributeError, TypeError),
@@ -59,7 +60,11 @@ def load_language_tokenizer(name: str, trust_remote_code: bool = False) -> PreTr
 
 
 def prepare_language_model(
-    arguments: LLMModelArguments, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, seed: int
+    arguments: LLMModelArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    seed: int,
+    device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
     """Loads the language model, or makes one with random weights.
 
@@ -68,6 +73,7 @@ def prepare_language_model(
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
         max_seq_length (`int`): Must fit the model.
         seed (`int`): Of random weights.
+        device (`torch.device`, defaults to the CPU): Where it is to be trained, and tried: some attention needs a GPU.
 
     Raises:
         UserError: If there is no such model, or model and tokenizer do not fit.
@@ -94,6 +100,7 @@ def prepare_language_model(
         raise UserError(
             f"`{field}`: cannot make a causal language model of {name or arguments.model_type!r}: {error}"
         ) from error
+    model.to(device)
     _check_fit(model, tokenizer, max_seq_length)
     return model
 
@@ -137,7 +144,7 @@ def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_s
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if longest is not None and max_seq_length > longest:
         raise UserError(f"`max_seq_length` is {max_seq_length}, but the model takes at most {longest} tokens.")
-    with torch.no_grad():
+    with torch.no_grad(), half_for_flash(model):
         ids = torch.zeros(2, 3, dtype=torch.long, device=model.device)
         ids[1, -1] = 1
         first, second = model.eval()(ids, use_cache=False).logits[:, 0].float()

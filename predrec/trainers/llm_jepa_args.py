@@ -10,15 +10,10 @@ from .run_args import RunArguments
 DEFAULT_LAMBDA = {"ntp": 0.0, "llm_jepa": 1.0, "tube": 0.02}
 """Weight of the second term where none is given."""
 
-VIEWS_ONLY = {
-    "num_predictor_tokens": 1,
-    "distance": "cosine",
-    "temperature": 0.07,
-    "symmetric_infonce": False,
-    "target_grad": "shared",
-    "jepa_layer": -1,
-}
-"""Arguments that only `llm_jepa` looks at, with their defaults."""
+DISTANCE = ("distance", "temperature", "symmetric_infonce")
+VIEWS_ONLY = ("num_predictor_tokens", "target_grad", "jepa_dropout")
+UNUSED = {"ntp": VIEWS_ONLY, "llm_jepa": (), "tube": (*VIEWS_ONLY, *DISTANCE)}
+"""Arguments that a method never looks at. With `ntp`, evaluations measure the distance of views all the same."""
 
 
 @dataclass
@@ -101,6 +96,10 @@ class LLMJepaArguments(RunArguments):
             raise ValueError("`gamma` is 0 and there is no second term: nothing would be trained.")
         if self.max_flops is not None and self.max_steps > 0:
             raise ValueError("`max_flops` decides the number of updates: leave out `max_steps`.")
+
+    def unused(self) -> list[str]:
+        """Returns which arguments were set although the method never looks at them."""
+        return [name for name in UNUSED[self.method] if getattr(self, name) != getattr(LLMJepaArguments, name)]
 
     def objective(self) -> LLMJepaObjective:
         """Returns what is minimised."""

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
@@ -98,9 +99,8 @@ class LLMJepaTrainer(ObjectiveTrainer):
         """Returns operations spent, the share of updates with views, and lambda where it moves."""
         step = self.state.global_step
         values = {"flops": self.spending.until(step)}
-        if self.args.method == "llm_jepa" and self.args.jepa_dropout and step:
-            made = sum(not skips_views(self.args.seed, update, self.args.jepa_dropout) for update in range(step))
-            values["jepa_active"] = made / step
+        if self.spending.jepa_dropout and step:
+            values["jepa_active"] = self.spending.with_views(step) / step
         if self.args.jepa_lambda_schedule != "constant":
             values["loss_lambda"] = float(self.args.jepa_lambda or 0.0) * self.lambda_share()
         return values
@@ -201,14 +201,29 @@ def save_language_model(model: Any, directory: str) -> None:
 
 
 def load_language_model(model: Any, directory: str) -> None:
-    """Loads saved weights, or adapters, into a model of the same kind."""
+    """Loads saved weights, or adapters, into a model of the same kind, tensor by tensor."""
     if hasattr(model, "peft_config"):
         from peft import load_peft_weights, set_peft_model_state_dict
 
         set_peft_model_state_dict(model, load_peft_weights(directory, device="cpu"))
         return
-    saved = AutoModelForCausalLM.from_pretrained(directory, dtype=model.dtype)
-    model.load_state_dict(saved.state_dict())
+    own, saved = model.state_dict(), _saved_weights(directory)
+    tied = {own[name].data_ptr() for name in own.keys() & saved.keys()}
+    if saved.keys() <= own.keys() and all(value.data_ptr() in tied for value in own.values()):
+        for name, path in saved.items():
+            with safe_open(path, "pt") as weights:
+                own[name].copy_(weights.get_tensor(name))
+    else:  # Of some architectures, as of mixtures of experts, transformers saves weights cut otherwise.
+        model.load_state_dict(type(model).from_pretrained(directory, dtype=model.dtype).state_dict())
+
+
+def _saved_weights(directory: str) -> dict[str, Path]:
+    """Returns in which file each weight is: whatever saves a model may spread it over several."""
+    found = {}
+    for path in Path(directory).glob("model*.safetensors"):
+        with safe_open(path, "pt") as weights:
+            found |= dict.fromkeys(weights.keys(), path)
+    return found
 
 
 def spending_of(cost: LanguageModelCost, dataset: ViewDataset, args: LLMJepaArguments) -> Spending:

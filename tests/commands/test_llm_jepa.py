@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,14 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
+from predrec.commands import evaluate_llm_jepa
 from predrec.commands.evaluate_llm_jepa import main as evaluate
 from predrec.commands.finetune_llm_jepa import PLACEHOLDER
 from predrec.commands.finetune_llm_jepa import main as finetune
 from predrec.commands.report import main as report
 from predrec.configuration.recipes import read_recipe
+from predrec.eval.pair_geometry import measure_pairs
 from predrec.eval.results import read_results
 
 from .. import causal
+from ..eval.answers.planted import LIBRARY
 from ..processes import ROOT
 
 MODEL = json.dumps(
@@ -112,6 +116,18 @@ def test_the_recipe_of_a_run_repeats_it(compared, tmp_path):
     assert (again / "answers.jsonl").read_text() == (compared / "llm_jepa-2" / "answers.jsonl").read_text()
 
 
+def test_an_arm_keeps_none_of_the_arguments_that_are_for_another(tmp_path):
+    """Otherwise the command that repeats it would be refused."""
+    words = [*TINY, "--generate", "false", "--max_steps", "1"]
+    shared = ["--compare", "ntp", "llm_jepa", "--seeds", "1", "--num_predictor_tokens", "2", "--distance", "l2"]
+    assert finetune([*words, *shared, "--output_dir", str(tmp_path / "run")]) == 0
+    recipes = [read_recipe(tmp_path / "run" / name / "recipe.yaml") for name in ("ntp-1", "llm_jepa-1")]
+    assert [recipe.get("num_predictor_tokens") for recipe in recipes] == [None, "2"]
+    assert [recipe["distance"] for recipe in recipes] == ["l2", "l2"]
+    again = ["--output_dir", str(tmp_path / "again")]
+    assert finetune([str(tmp_path / "run" / "ntp-1" / "recipe.yaml"), *again]) == 0
+
+
 def test_evaluation_of_what_was_saved_gives_the_same_answers(compared, tmp_path, capsys):
     models = [
         f"ntp={compared / 'ntp-1'},{compared / 'ntp-2'}",
@@ -132,6 +148,19 @@ def test_evaluation_of_what_was_saved_gives_the_same_answers(compared, tmp_path,
     assert "### jepa against ntp" in (tmp_path / "report/report.md").read_text()
 
 
+def test_results_say_how_many_gold_queries_find_something(compared, tmp_path, capsys):
+    (tmp_path / "tables.json").write_text(json.dumps([LIBRARY]))
+    golds = ["SELECT name FROM author", "SELECT name FROM author WHERE 1 = 0", "SELECT absent FROM author"]
+    rows = [{"text": f"For db_id:[library], query {n}", "code": gold} for n, gold in enumerate(golds)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--models", f"a={compared / 'ntp-1'}", "--task", "spider", "--test_file", str(tmp_path / "test.jsonl")]
+    words += ["--spider_tables", str(tmp_path / "tables.json"), "--max_new_tokens", "4", "--geometry", "false"]
+    assert evaluate([*words, "--num_threads", "1", "--output_dir", str(tmp_path / "out")]) == 0
+    note = read_results(tmp_path / "out").notes["spider"]
+    assert "of 3 gold queries, 66.7 % run" in note and "33.3 % find a value" in note
+    assert note in capsys.readouterr().out
+
+
 def test_views_are_drawn_where_there_are_enough(compared, tmp_path):
     data = tmp_path / "test.jsonl"
     data.write_text("".join(json.dumps({"text": f"text {n}", "code": f"code {n}"}) + "\n" for n in range(40)))
@@ -139,6 +168,24 @@ def test_views_are_drawn_where_there_are_enough(compared, tmp_path):
     assert evaluate([*words, "--num_threads", "1", "--output_dir", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "views-a.png").stat().st_size > 5000
     assert not list((tmp_path / "out").glob("answers*"))
+
+
+def test_views_are_measured_at_the_layer_of_the_training(compared, tmp_path, monkeypatch):
+    """Layer 0 are the word embeddings, where every predictor token looks the same."""
+    shutil.copytree(compared / "llm_jepa-1", tmp_path / "model")
+    with open(tmp_path / "model" / "recipe.yaml", "a") as file:
+        file.write("jepa_layer: 0\n")
+    seen = []
+
+    def watched(source, *others):
+        seen.append(source)
+        return measure_pairs(source, *others)
+
+    monkeypatch.setattr(evaluate_llm_jepa, "measure_pairs", watched)
+    words = ["--models", f"a={tmp_path / 'model'}", f"b={compared / 'llm_jepa-1'}", "--generate", "false"]
+    words += ["--tsne", "false", "--num_threads", "1", "--output_dir", str(tmp_path / "out")]
+    assert evaluate(words) == 0
+    assert [bool((source == source[0]).all()) for source in seen] == [True, False]
 
 
 @pytest.mark.parametrize("options", [["--use_lora", "true", "--lora_rank", "4"], ["--strip_predictor_tokens", "true"]])
@@ -202,11 +249,17 @@ CHAT = {"messages": [{"role": "user", "content": "q"}]}
         (["--max_seq_length", "9"], "All 54 records were dropped"),
         (["--chat_format", "plain", "--view_prefix", "nothing"], "view_prefix"),
         (["--per_device_train_batch_size", "500"], "`dataloader_drop_last` drops all there is"),
-        (["--use_lora", "true", "--strip_predictor_tokens", "true"], "merge the adapters"),
+        (["--use_lora", "true"], "`use_lora` saves adapters alone"),
         (["--model_type", "lama"], "did you mean `llama`"),
+        (["--method", "ntp", "--num_predictor_tokens", "4"], "`num_predictor_tokens` is 4, which `method` ntp never"),
+        (["--method", "ntp", "--target_grad", "ema"], "`target_grad` is ema, which `method` ntp never"),
+        (["--method", "tube", "--distance", "infonce"], "`distance` is infonce, which `method` tube never"),
         (["--metric_for_best_model", "eval_mlm_loss"], "`metric_for_best_model`"),
         (["--jepa_lamda", "1"], "did you mean `jepa_lambda`?"),
         (["--validation_share", "0"], "`validation_share` is 0.0"),
+        (["--max_new_tokens", "250"], "with `max_new_tokens` 250 that is more than the model's 256 positions"),
+        (["--attn_implementation", "flash_attention_2"], "refuses float32: add `--bf16 true`"),
+        (["--task", "yelp"], "is none of 'Very Good'"),
     ],
     ids=str,
 )
@@ -215,6 +268,12 @@ def test_mistakes_are_named(tmp_path, capsys, words, message):
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and "Traceback" not in error
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_adapters_keep_their_predictor_tokens(tmp_path, capsys):
+    words = ["--model_name_or_path", "x", "--use_lora", "true", "--strip_predictor_tokens", "true"]
+    assert finetune([*words, "--output_dir", str(tmp_path / "run")]) == 2
+    assert "merge the adapters" in capsys.readouterr().err
 
 
 def test_records_without_an_answer_are_named(tmp_path, capsys):

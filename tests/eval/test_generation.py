@@ -9,6 +9,8 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LlamaCon
 from predrec.errors import UserError
 from predrec.eval.generation import greedy, next_token_logits, stop_token_ids
 
+from ..causal import with_flash
+
 VOCAB, PAD = 48, 0
 PROMPTS = [[5, 6, 7, 8, 9, 10], [11], [12, 13, 14], [15, 16, 17, 18], [19, 20], [11]]
 
@@ -84,6 +86,14 @@ def test_a_batch_ends_when_its_last_answer_does(model):
     greedy(model, [PROMPTS[0], PROMPTS[2]], stop_ids=stops, pad_id=PAD, max_new_tokens=12, batch_size=2)
     handle.remove()
     assert len(passes) == longest + 1 < 12
+
+
+def test_flash_attention_generates_in_half_precision():
+    """Its kernels refuse float32; after a batch, float32 is back."""
+    model, stops = with_flash(tiny("llama")), {"stop_ids": {1}, "max_new_tokens": 4}
+    assert len(greedy(model, PROMPTS, pad_id=PAD, batch_size=2, **stops)) == len(PROMPTS)
+    logits = next_token_logits(model, PROMPTS, pad_id=PAD, batch_size=2)
+    assert next(logits).dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def test_suppressed_tokens_are_never_generated(model, never_generated):

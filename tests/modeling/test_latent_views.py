@@ -74,6 +74,11 @@ def test_a_view_sees_nothing_of_the_other(changed):
     assert (before[moved] - after[moved]).abs().amax(-1).min() > 1e-3
 
 
+def test_flash_attention_is_tried_in_half_precision():
+    """It refuses float32; and bfloat16 is no reason to take views for mixed."""
+    assert find_separation(tiny.with_flash(tiny.model()).base_model) != "rows"
+
+
 def test_padding_changes_nothing():
     model, _, dataset = prepared()
     batch = batch_of(dataset)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from predrec.configuration.llm_arguments import LLMModelArguments
 from predrec.errors import UserError
 from predrec.modeling.predictor_tokens import add_predictor_tokens, predictor_ids_of
+from predrec.trainers import language_models
 from predrec.trainers.adapters import with_lora
 from predrec.trainers.language_models import (
     load_language_tokenizer,
@@ -46,6 +48,22 @@ def test_random_weights_for_a_known_model(saved):
     assert model.dtype == torch.bfloat16 and trained.dtype == torch.float32
     assert not torch.equal(model.model.norm.weight.new_zeros(1), model.lm_head.weight[:1, 0])
     assert not torch.allclose(model.lm_head.weight.float(), trained.lm_head.weight, atol=1e-2)
+
+
+def test_flash_attention_is_tried_in_half_precision(monkeypatch):
+    arguments = LLMModelArguments(model_type="llama", init="random", model_config=TINY, train_tokenizer=True)
+    tokenizer = prepare_language_tokenizer(arguments, causal.TEXTS, 64)
+    make = AutoModelForCausalLM.from_config
+    monkeypatch.setattr(AutoModelForCausalLM, "from_config", lambda *a, **k: causal.with_flash(make(*a, **k)))
+    assert prepare_language_model(arguments, tokenizer, 64, 1).dtype == torch.float32
+
+
+def test_a_model_is_tried_where_it_is_to_be_trained(monkeypatch):
+    arguments = LLMModelArguments(model_type="llama", init="random", model_config=TINY, train_tokenizer=True)
+    tokenizer, devices = prepare_language_tokenizer(arguments, causal.TEXTS, 64), []
+    monkeypatch.setattr(language_models, "_check_fit", lambda model, *_: devices.append(model.device.type))
+    prepare_language_model(arguments, tokenizer, 64, 1, torch.device("meta"))
+    assert devices == ["meta"]
 
 
 def test_a_tokenizer_without_padding_pads_with_its_eos(tmp_path):
@@ -100,6 +118,11 @@ def test_a_whole_model_comes_back(saved):
         ({"model_type": "llama", "init": "random"}, "no tokenizer"),
         ({"model_name_or_path": "a", "model_config": {"hidden_size": 8}}, "would not fit trained weights"),
         ({"model_name_or_path": "a", "train_tokenizer": True}, "`train_tokenizer` is for"),
+        ({"model_name_or_path": "a", "init": "random", "use_lora": True}, "`use_lora` saves adapters alone"),
+        (
+            {"model_type": "llama", "init": "random", "train_tokenizer": True, "use_lora": True},
+            "`use_lora` saves adapters alone",
+        ),
         ({"model_name_or_path": "a", "lora_rank": 0}, "`lora_rank` is 0"),
         ({"model_name_or_path": "a", "lora_dropout": 1.0}, "`lora_dropout` is 1.0"),
         ({"model_type": "llama", "init": "random", "train_tokenizer": True, "model_config": "{"}, "not JSON"),

@@ -4,11 +4,14 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
+from predrec.modeling import llm_flops
 from predrec.modeling.llm_flops import skips_views
+from predrec.trainers import llm_jepa_trainer
 from predrec.trainers.adapters import with_lora
 from predrec.trainers.language_models import load_trained
+from predrec.trainers.llm_jepa_trainer import load_language_model
 
 from .. import llm_training
 
@@ -33,6 +36,7 @@ def logged(trainer, name):
         {"method": "llm_jepa", "target_grad": "ema", "ema_decay": 0.9},
         {"method": "tube"},
         {"method": "llm_jepa", "gradient_accumulation_steps": 2},
+        {"method": "llm_jepa", "train_sampling_strategy": "group_by_length"},
         {"method": "llm_jepa", "lora": True},
         {"method": "ntp", "lora": True},
     ],
@@ -49,6 +53,46 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, arguments):
     assert same(weights(whole), weights(again))
     assert logged(whole, "ntp_loss")[3:] == logged(again, "ntp_loss")[3:]
     assert logged(whole, "jepa_loss") == logged(again, "jepa_loss")
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own_llama"
+
+
+class OwnLlama(LlamaForCausalLM):
+    """As a model with remote code: `AutoModelForCausalLM` does not know it."""
+
+    config_class = OwnConfig
+
+
+def saved_model(kind):
+    small = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    small |= {"num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": kind == "tied"}
+    if kind == "experts":
+        return MixtralForCausalLM(MixtralConfig(**small, num_local_experts=2))
+    return OwnLlama(OwnConfig(**small))
+
+
+@pytest.mark.parametrize("kind", ["own code", "tied", "shards", "experts"])
+def test_saved_weights_come_back_into_the_model(tmp_path, kind):
+    model = saved_model(kind)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.save_pretrained(tmp_path, **({"max_shard_size": "10KB"} if kind == "shards" else {}))
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (kind == "shards")
+    (tmp_path / "target_decoder.safetensors").write_bytes(b"of something else")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    load_language_model(model, str(tmp_path))
+    assert same(before, model.state_dict())
+    assert (model.lm_head.weight is model.model.embed_tokens.weight) == (kind == "tied")
+
+
+def test_a_checkpoint_is_read_without_a_second_model(tmp_path, monkeypatch):
+    model = saved_model("tied")
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr(OwnLlama, "__init__", None)
+    load_language_model(model, str(tmp_path))
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -108,6 +152,22 @@ def test_skipped_updates_make_one_pass_and_are_logged(tmp_path):
     assert logged(trainer, "jepa_active")[-1] == 1 - sum(drawn) / 8
 
 
+def test_no_update_is_drawn_again_at_the_next_log_line(tmp_path, monkeypatch):
+    trainer, draws = llm_training.trainer(tmp_path, jepa_dropout=0.5), []
+
+    def watched(*draw):
+        draws.append(draw)
+        return skips_views(*draw)
+
+    for module in (llm_flops, llm_jepa_trainer):
+        monkeypatch.setattr(module, "skips_views", watched)
+    for step in (5, 6, 8):  # The first may follow a resume.
+        trainer.state.global_step = step
+        made = [not skips_views(3, update, 0.5) for update in range(step)]
+        assert trainer.schedule_values()["jepa_active"] == sum(made) / step
+    assert len(draws) == 8
+
+
 def test_every_method_is_measured_alike(tmp_path):
     for method in ("ntp", "llm_jepa", "tube"):
         trainer = llm_training.trainer(tmp_path / method, method=method, max_steps=2)
@@ -138,6 +198,16 @@ def test_training_without_views_makes_none(tmp_path):
         batch = next(iter(trainer.get_train_dataloader()))
         assert ("view_input_ids" in batch) == expected
         assert "view_input_ids" in next(iter(trainer.get_eval_dataloader()))
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
+def test_records_of_similar_length_may_go_together(tmp_path, strategy):
+    trainer = llm_training.trainer(tmp_path, train_sampling_strategy=strategy)
+    order = [row for batch in trainer.get_train_dataloader() for row in batch["example_ids"].tolist()]
+    assert sorted(order) == list(range(16))
+    if strategy == "group_by_length":
+        expected = [len(example.input_ids) for example in trainer.train_dataset.examples]
+        assert trainer._get_train_sampler().lengths == expected
 
 
 # Budget

@@ -3,7 +3,7 @@
 from .letters import LETTERS, letter_choice, letter_token_ids
 from .sql_execution import GoldSummary, SyntheticDatabases, database_of
 from .sql_schema import load_schemas
-from .tasks import METRICS, TASKS, AnswerTask, Verdict, find_answer_task, judge
+from .tasks import METRICS, TASKS, AnswerTask, Verdict, check_gold, find_answer_task, judge
 
 __all__ = [
     "LETTERS",
@@ -13,6 +13,7 @@ __all__ = [
     "GoldSummary",
     "SyntheticDatabases",
     "Verdict",
+    "check_gold",
     "database_of",
     "find_answer_task",
     "judge",

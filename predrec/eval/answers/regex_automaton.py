@@ -44,6 +44,24 @@ def equivalent(first: str, second: str, *, boundary_is_letter: bool = False, max
         return None
 
 
+def decidable(regex: str, *, boundary_is_letter: bool = False, max_work: int = MAX_WORK) -> bool:
+    """Is the whole automaton of a regex within the work that a comparison may take? Arguments as above."""
+    try:
+        tree = parse(regex, boundary_is_letter)
+        expressions = Expressions([tree], max_work)
+        todo = [(expressions.built(tree), False)]
+        seen = set(todo)
+        while todo:
+            state = todo.pop()
+            for following in (expressions.next(*state, letter) for letter in expressions.letters):
+                if following not in seen:
+                    seen.add(following)
+                    todo.append(following)
+    except (RegexTooLargeError, ExhaustedError):
+        return False
+    return True
+
+
 def _same_language(first: Regex, second: Regex, max_work: int) -> bool:
     expressions = Expressions([first, second], max_work)
     parents: dict[tuple[int, bool], tuple[int, bool]] = {}

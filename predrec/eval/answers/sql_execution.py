@@ -165,21 +165,23 @@ class SyntheticDatabases:
             db_id (`str`): Which schema.
 
         Returns:
-            `None` when the gold query does not run.
+            `None` when the gold query does not run, or another one agrees with it where it finds nothing: other than
+            NULL and 0, no database holds a value for it, and any query that returns nothing would be right.
 
         Raises:
             UserError: If there is no such schema.
         """
-        ordered = orders_rows(gold)
+        ordered, found = orders_rows(gold), generation == gold
         try:
             for connection, answer, _ in self._prepared(gold, db_id, generation):
+                found = found or _holds_a_value(answer)
                 if not same_answer(run_query(connection, generation), answer, ordered):
                     return False
         except _GoldError:
             return None
         except QueryError:
             return False
-        return True
+        return True if found else None
 
     def summary(self, golds: Iterable[tuple[str, str]]) -> GoldSummary:
         """Tries gold queries, given with their `db_id`. Returns how many are of use."""
@@ -193,7 +195,7 @@ class SyntheticDatabases:
                 failures[gold] = str(error)
                 continue
             runs += 1
-            non_empty += any(value not in (None, 0) for answer, _ in answers for row in answer for value in row)
+            non_empty += any(_holds_a_value(answer) for answer, _ in answers)
             settled += all(steady for _, steady in answers)
         total = max(1, count)
         return GoldSummary(count, runs / total, non_empty / total, settled / total, failures)
@@ -228,6 +230,10 @@ class SyntheticDatabases:
         for rows in passed_over[: self.databases - found]:
             with closing(_filled(schema, rows)) as connection:
                 yield connection, _both_ways(connection, gold)[0], False
+
+
+def _holds_a_value(answer: Answer) -> bool:
+    return any(value not in (None, 0) for row in answer for value in row)
 
 
 class _GoldError(Exception):

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from ...configuration.suggestions import did_you_mean
 from ...errors import UserError
 from .letters import LETTERS
-from .regex_automaton import equivalent
+from .regex_automaton import decidable, equivalent
 from .regex_language import RegexSyntaxError
 from .sql_execution import SyntheticDatabases, database_of
 from .text import POLARITY, STARS, contains_answer, exact_match, same_final_number, same_label, starts_with
@@ -56,7 +56,7 @@ def _same_language(answer: Answer) -> Verdict:
     try:
         found = equivalent(gold, generation)
         # An answer too large to be decided is none that somebody could use; a gold one that is decides nothing.
-        return False if found is None and equivalent(gold, f"({gold})") else found
+        return False if found is None and decidable(gold) else found
     except RegexSyntaxError:
         # A gold regex of another dialect decides nothing, except that it equals itself.
         return generation == gold or (False if _is_regex(gold) else None)
@@ -120,6 +120,12 @@ def find_answer_task(name: str) -> AnswerTask:
     return TASKS[name]
 
 
+def check_gold(task: AnswerTask, gold: str) -> None:
+    """Raises `UserError` if a gold answer is none of the task's labels."""
+    if task.labels and gold.strip() not in task.labels:
+        raise UserError(f"`{task.name}`: the gold answer {gold!r} is none of {', '.join(map(repr, task.labels))}.")
+
+
 def judge(
     task: str,
     generation: str,
@@ -144,7 +150,6 @@ def judge(
             no known database.
     """
     row = find_answer_task(task)
-    if row.labels and gold.strip() not in row.labels:
-        raise UserError(f"`{task}`: the gold answer {gold!r} is none of {', '.join(map(repr, row.labels))}.")
+    check_gold(row, gold)
     answer = Answer(row, generation, gold, prompt, databases)
     return {name: METRICS[name](answer) for name in row.metrics}

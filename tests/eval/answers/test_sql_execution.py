@@ -115,7 +115,10 @@ EMPTY = "SELECT name FROM Author WHERE 1 = 0"
         ("", EMPTY, False),
         ("DROP TABLE Author", EMPTY, False),
         (BOMB, EMPTY, False),
-        ("SELECT name FROM Author WHERE age > 10 AND 1 = 0", EMPTY, True),
+        ("SELECT name FROM Author WHERE age > 10 AND 1 = 0", EMPTY, None),
+        ("SELECT 0", "SELECT count(*) FROM Author WHERE 1 = 0", None),
+        ("SELECT name FROM Author", EMPTY, False),
+        (EMPTY, EMPTY, True),
         ("SELECT count(*) FROM Author", "SELECT count(*) FROM Book", False),
         (
             "SELECT name FROM Author WHERE Author_ID IN (SELECT Author_ID FROM Book WHERE title LIKE '%sea%')",

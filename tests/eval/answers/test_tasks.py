@@ -30,9 +30,16 @@ PROMPT = "For db_id:[library]\n\nWhich authors are older than 40?"
         ("turk", "^cat$", "^cat$", {"exact_match": True, "startswith": True, "regex_equivalence": True}),
         (
             "turk",
-            "((a{999}){999}){998}",
-            "((a{999}){999}){999}",
+            "(.*a.{25}&.*b.{25})|dog",
+            "dog",
             {"exact_match": False, "startswith": False, "regex_equivalence": False},
+        ),
+        # The gold one is too large itself, whatever it is compared with.
+        (
+            "turk",
+            ".*a.{20}.{5}",
+            ".*a.{25}",
+            {"exact_match": False, "startswith": False, "regex_equivalence": None},
         ),
         ("gsm8k", "1,000 + 80\n#### 1080", "#### 1,080", {"final_number": True}),
         ("gsm8k", "", "#### 1,080", {"final_number": False}),
