@@ -291,6 +291,24 @@ def test_validate_refuses_an_absolute_path(assembled):
 
 
 @pytest.mark.parametrize(
+    ("content", "refused"),
+    [
+        (b'\x01File "/home/x/env/torch/a.py", line 3\x02', True),
+        (rb"C:\Users\Jane Doe\env\a.py", True),
+        (b'\x01File "torch/fx/a.py", line 3\x02', False),
+        (b"/encoder/layer.0/MatMul /q/w", False),
+    ],
+)
+def test_validate_refuses_a_graph_that_names_the_code_of_this_machine(assembled, content, refused):
+    (assembled / "onnx").mkdir()
+    (assembled / "onnx" / "model.onnx").write_bytes(content)
+    if not refused:
+        return validate(assembled)
+    with pytest.raises(UserError, match=r"onnx/model\.onnx names a path of this machine, '.*a\.py'"):
+        validate(assembled)
+
+
+@pytest.mark.parametrize(
     "name",
     ["README.md", "recipe.yaml", "config.json", "modeling_predrec.py", ".eval_results/x.yaml", "tokenizer.json"],
 )
