@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import DataCollatorWithPadding
 
@@ -272,6 +273,23 @@ def test_evaluation_alone_records_the_epochs_of_the_training(tmp_path, data_dir,
     assert main([*words, "--num_train_epochs", "3"]) == 0
     assert main([*words, "--do_eval"]) == 0
     assert {r.num_epochs for r in read_results(tmp_path).select(model="tiny")} == {3}
+
+
+@pytest.mark.parametrize("words", [["--max_train_samples", "10"], ["--validation_share", "0.3"]])
+def test_evaluation_alone_refuses_heads_of_another_number_of_rows(probe, refuse, words):
+    """Rows that are held out now, the heads may have learned by heart."""
+    probe("--do_train", "--do_eval")
+    message = refuse("--do_eval", "--seeds", "2", *words)
+    assert f"another num_train: {planted.NUM_TRAIN}, not " in message and "`--do_train`" in message
+
+
+def test_evaluation_alone_refuses_heads_of_as_many_other_rows(probe, refuse, data_dir, tmp_path):
+    probe("--do_train")
+    other = shutil.copytree(data_dir, tmp_path / "data")
+    path = other / "sst2" / "train.parquet"
+    rows = Dataset.from_parquet(str(path), cache_dir=str(tmp_path)).to_list()
+    Dataset.from_list([rows[0] | {"label": 1 - rows[0]["label"]}, *rows[1:]]).to_parquet(path)
+    assert "another training rows" in refuse("--do_eval", "--seeds", "2", "--data_dir", str(other))
 
 
 def test_evaluation_alone_explains_damaged_heads(probe, refuse, tmp_path):
