@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -75,6 +76,7 @@ def finetune_once(
     logging.set_verbosity_error()  # The report of a missing classifier is what fine-tuning is about.
     model, info = AutoModelForSequenceClassification.from_pretrained(
         path,
+        dtype=torch.float32,  # Not the file's: `bf16` and `fp16` are autocast.
         num_labels=task.num_labels or 1,
         problem_type="regression" if task.is_regression else "single_label_classification",
         trust_remote_code=encoder_arguments.trust_remote_code,

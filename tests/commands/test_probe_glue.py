@@ -7,9 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import DataCollatorWithPadding
+from transformers import AutoModel, DataCollatorWithPadding
 
 from predrec.commands.probe_glue import main
 from predrec.configuration.evaluation_arguments import POOLINGS
@@ -539,6 +540,14 @@ def test_fine_tuning_learns_the_planted_word(finetune, tiny_encoder, tmp_path, m
     words = ["--num_train_epochs", "5", "--learning_rate", "1e-2"]
     results = finetune(tiny_encoder(tmp_path / "encoder", model_type), "sst2", *words)
     assert headline(results, "sst2", kind="finetune")[0] > 0.9
+
+
+def test_fine_tuning_trains_float32_weights_of_a_bfloat16_checkpoint(finetune, encoder_dir, tmp_path):
+    folder = shutil.copytree(encoder_dir, tmp_path / "encoder")
+    AutoModel.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    finetune(folder, "sst2", "--save_strategy", "epoch")
+    (path,) = (tmp_path / "run").glob("finetuned/*/model.safetensors")
+    assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("task", ["mrpc", "mnli", "stsb"])
