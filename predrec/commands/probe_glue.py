@@ -39,7 +39,7 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     """Trains and evaluates heads, or fine-tunes, and writes `results.json`."""
     encoder_arguments, task_arguments, probe_arguments, training = parsed
     check_mode(probe_arguments.mode, given, training)
-    if not (training.do_train or training.do_eval):
+    if not (given.get("do_train") or given.get("do_eval")):  # Evaluating while it trains sets the second by itself.
         training.do_train = training.do_eval = True
     started = time.perf_counter()
     set_threads(encoder_arguments)
