@@ -14,12 +14,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from filelock import FileLock
 
 from predrec.commands import experiment_runs, pretrain
 from predrec.commands.experiment_runs import StoppedError, pretrain_in_process
 from predrec.commands.reproduce import main
-from predrec.experiments.run_files import read_run
+from predrec.experiments.run_files import read_run, write_run
 from tests import training
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +152,7 @@ def test_file_says_what_was_run(finished):
     assert content["command"].startswith("predrec pretrain mlm.yaml --train_file 'DATA/train.txt'")
     assert set(content["seconds"]) == {"training", "rest", "probes", "geometry"}
     assert content["versions"]["torch"]
+    assert set(content["texts"]) == {"sst2 (probe)", "stsb (probe)", "sst2 (geometry)"}
 
 
 def test_file_has_curves_to_the_last_update(finished):
@@ -335,13 +337,46 @@ def test_missing_task_is_found_before_anything_is_trained(place, trained, tmp_pa
     assert trained == []
 
 
-def test_failed_probe_is_an_error(place, trained, tmp_path, capsys):
+def test_missing_split_is_found_before_anything_is_trained(place, trained, tmp_path, capsys):
     (place.runs / "mlm-2.json").unlink()
     place.glue = tmp_path / "glue"
     for task in ("sst2", "stsb"):
         (place.glue / task).mkdir(parents=True)
     assert place.run() == 2
     assert "has no `validation` split" in capsys.readouterr().err
+    assert trained == []
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("change", ["fewer rows", "another text"])
+def test_other_rows_of_a_task_are_found_before_anything_is_trained(place, trained, tmp_path, capsys, split, change):
+    (place.runs / "mlm-2.json").unlink()
+    place.glue = shutil.copytree(place.glue, tmp_path / "glue")
+    path = place.glue / "sst2" / f"{split}.parquet"
+    first, *rest = Dataset.from_parquet(str(path), cache_dir=str(tmp_path)).to_list()
+    other = [] if change == "fewer rows" else [first | {"sentence": "the dog"}]
+    Dataset.from_list([*other, *rest]).to_parquet(path)
+    assert place.run() == 2
+    message = capsys.readouterr().err
+    assert "`glue`: the finished runs" in message and "rows of sst2 (probe)" in message
+    assert trained == []
+
+
+def test_new_runs_are_measured_in_the_precision_of_the_finished_ones(place, finished, trained):
+    dtype = {"float32": "bfloat16", "bfloat16": "float32"}[read_run(finished.runs / "mlm-1.json")["model"]["dtype"]]
+    for path in place.runs.iterdir():
+        content = read_run(path)
+        write_run(path, content | {"model": content["model"] | {"dtype": dtype}})
+    (place.runs / "mlm-2.json").unlink()
+    assert place.run() == 0
+    assert read_run(place.runs / "mlm-2.json")["model"]["dtype"] == dtype
+
+
+def test_failed_probe_is_an_error(place, trained, monkeypatch, capsys):
+    (place.runs / "mlm-2.json").unlink()
+    monkeypatch.setattr(experiment_runs.probe_glue, "main", lambda words: print("error: the heads diverged") or 2)
+    assert place.run() == 2
+    assert "error: the heads diverged" in capsys.readouterr().err
     assert trained == ["mlm-2"]
 
 
