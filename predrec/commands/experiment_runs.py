@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..eval.results import Results, merge_results, read_results
 from ..eval.tasks import PAPER_TASKS, find_task
 from ..experiments.definition import Arm, Experiment, Run, words_of
-from ..experiments.history import curves, evaluation_seconds, last, training_seconds
+from ..experiments.history import curves, evaluation_seconds, last, training_seconds, update_speeds
 from ..experiments.run_files import FORMAT, pack, write_run
 from ..trainers.checkpoints import DATA_FILE, checkpoints_in
 from . import analyze_representations, probe_glue
@@ -196,7 +196,7 @@ def train(shop: Workshop, run: Run, folder: Path) -> dict[str, Any]:
     steps, per_step = state["global_step"], shop.tokens_per_step[run.arm]
     found = curves(state["log_history"])
     change = float(arm.arguments.get("jepa_start", 0)) * steps
-    training, at_median = training_seconds(found.get("tokens_per_second", []), steps, per_step, change)
+    training, at_median = training_seconds(update_speeds(found, per_step), steps, change)
     evaluating = evaluation_seconds(state["log_history"])
     trained = {
         "definition": shop.definitions[run.arm],

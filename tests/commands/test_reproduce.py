@@ -158,6 +158,7 @@ def test_file_says_what_was_run(finished):
 def test_file_has_curves_to_the_last_update(finished):
     curves = read_run(finished.runs / "hybrid-1.json")["curves"]
     assert [step for step, _ in curves["eval_mlm_loss"]] == [5, 10]
+    assert [tokens for _, tokens in curves["tokens"]] == [5 * 4 * 32] * 2
     assert {"loss_lambda", "jepa_loss", "eval_trivial_loss_mean", "eval_jepa_margin"} <= curves.keys()
 
 
