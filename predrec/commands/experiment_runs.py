@@ -325,6 +325,8 @@ def clear(folder: Path, keep: str) -> None:
     for checkpoint in checkpoints_in(folder / "train"):
         shutil.rmtree(checkpoint)
     if keep == "nothing":
+        # First: without weights, what is known of the training would have later calls skip it.
+        (folder / TRAINED_FILE).unlink()
         shutil.rmtree(folder / "train")
     for name in ("probes/heads", "probes/predictions.npz"):
         path = folder / name

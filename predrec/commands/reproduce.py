@@ -131,6 +131,9 @@ def make_runs(
             return
         try:
             with claimed(shop, run):
+                finished |= read_runs(shop.runs)
+                if run in finished:  # Another call had it until now.
+                    continue
                 print(f"{run.name} ({index + 1} of {len(todo)}); time left: {left}", flush=True)
                 begun = time.perf_counter()
                 finished[run] = make_run(shop, run)

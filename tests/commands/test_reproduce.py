@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import pytest
 from datasets import Dataset
 from filelock import FileLock
 
-from predrec.commands import experiment_runs, pretrain
+from predrec.commands import experiment_runs, pretrain, reproduce
 from predrec.commands.experiment_runs import StoppedError, pretrain_in_process
 from predrec.commands.reproduce import main
 from predrec.experiments.run_files import read_run, write_run
@@ -307,6 +307,27 @@ def test_run_that_another_call_has_finished_is_taken_over(place, finished, train
     assert place.run() == 0
     assert trained == ["mlm-2"]
     assert "| hybrid | 2 of 2 |" in (place.runs.parent / "report.md").read_text()
+
+
+def test_run_that_another_call_finishes_before_it_is_claimed_is_not_made_again(place, finished, trained, monkeypatch):
+    (place.runs / "mlm-2.json").unlink()
+
+    def claimed(shop, run):
+        """Gets the lock as another call lets go of it."""
+        shutil.copy(finished.runs / "mlm-2.json", place.runs)
+        return nullcontext()
+
+    monkeypatch.setattr(reproduce, "claimed", claimed)
+    monkeypatch.setattr(reproduce, "make_run", lambda shop, run: pytest.fail("was made again"))
+    assert place.run() == 0
+    assert place.names() == RUNS
+
+
+def test_run_of_which_nothing_is_kept_can_be_made_again(place, trained):
+    for _ in range(2):
+        (place.runs / "mlm-2.json").unlink()
+        assert place.run("--keep", "nothing") == 0
+    assert trained == ["mlm-2", "mlm-2"]
 
 
 def test_no_run_begins_that_would_end_too_late(place, trained, capsys):
