@@ -42,13 +42,7 @@ def analyze(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     started = time.perf_counter()
     processes = set_threads(encoder_arguments)
     tasks = [find_task(name) for name in task_arguments.names(PAPER_TASKS)]
-    trained = any(pooling.endswith("-trained") for pooling in arguments.pooling)
-    if task_arguments.max_train_samples is not None and not trained:
-        raise UserError("`max_train_samples` has no effect without a pooling that is trained: drop it.")
-    given_eval, given_train = task_arguments.max_eval_samples, task_arguments.max_train_samples
-    most = arguments.num_examples if given_eval is None else min(given_eval, arguments.num_examples)
-    most_train = POOLER_TRAINING["rows"] if given_train is None else given_train
-    splits = {task.name: load_splits(task, task_arguments.data_dir, trained, most_train, most) for task in tasks}
+    splits = {task.name: read_task(task, task_arguments, arguments) for task in tasks}
     for task in tasks:
         if len(splits[task.name][1]) < 2:
             raise UserError(f"`{task.name}` has one row; geometry needs at least 2.")
@@ -69,6 +63,17 @@ def analyze(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     print(f"\n{path}  ({time.perf_counter() - started:.0f} s)\nnext:")
     print(f"  python scripts/report.py {arguments.output_dir} --output {arguments.output_dir}/report")
     return 0
+
+
+def read_task(task: Task, task_arguments: TaskArguments, arguments: AnalysisArguments) -> tuple[Split | None, Split]:
+    """Reads the rows that are measured, and those that poolings are trained on, where there are any."""
+    trained = any(pooling.endswith("-trained") for pooling in arguments.pooling)
+    if task_arguments.max_train_samples is not None and not trained:
+        raise UserError("`max_train_samples` has no effect without a pooling that is trained: drop it.")
+    given_eval, given_train = task_arguments.max_eval_samples, task_arguments.max_train_samples
+    most = arguments.num_examples if given_eval is None else min(given_eval, arguments.num_examples)
+    most_train = POOLER_TRAINING["rows"] if given_train is None else given_train
+    return load_splits(task, task_arguments.data_dir, trained, most_train, most)
 
 
 def measure_task(

@@ -67,8 +67,8 @@ def evaluate(arguments: LLMEvaluationArguments, argv: Sequence[str]) -> int:
         if not arguments.spider_tables:
             raise UserError("`task` spider needs `spider_tables`, the schemas of its databases.")
         databases = SyntheticDatabases(load_schemas(arguments.spider_tables))
-        results.notes["spider"] = gold_note(databases, records)
-        print(f"spider: {results.notes['spider']}", flush=True)
+        results.notes["answers|spider"] = note = gold_note(databases, records)
+        print(f"spider: {note}", flush=True)
     folder = Path(str(arguments.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
     spectra: dict[str, Tensor] = {}

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,13 @@ from ..errors import UserError
 from ..eval.results import Results, merge_results, read_results
 from ..eval.tasks import PAPER_TASKS, find_task
 from ..experiments.definition import Arm, Experiment, Run, words_of
-from ..experiments.history import curves, evaluation_seconds, last, training_seconds
+from ..experiments.history import curves, evaluation_seconds, last, training_seconds, update_speeds
 from ..experiments.run_files import FORMAT, pack, write_run
 from ..trainers.checkpoints import DATA_FILE, checkpoints_in
 from . import analyze_representations, probe_glue
+
+COMMANDS = {"probe": ("probe_glue", probe_glue), "geometry": ("analyze_representations", analyze_representations)}
+"""What evaluates, by the part of an experiment that has its arguments."""
 
 TRAINED_FILE = "trained.json"
 """What is known of a run when its training has ended; probing begins here when it was interrupted."""
@@ -48,6 +51,8 @@ class Workshop:
         definitions (`dict[str, str]`): Hash of each arm.
         evaluation (`str`): Hash of the settings of probes and geometry.
         tokens_per_step (`dict[str, int]`): Of each arm.
+        texts (`dict[str, str]`): Names for the rows of each task: see [`evaluation_rows`].
+        dtype (`str`, *optional*): Precision in which the finished runs were measured; the machine's own when absent.
     """
 
     experiment: Experiment
@@ -57,6 +62,8 @@ class Workshop:
     definitions: dict[str, str]
     evaluation: str
     tokens_per_step: dict[str, int]
+    texts: dict[str, str] = field(default_factory=dict)
+    dtype: str | None = None
 
 
 def check_evaluation(experiment: Experiment) -> None:
@@ -65,19 +72,21 @@ def check_evaluation(experiment: Experiment) -> None:
     Raises:
         UserError: If one is unknown or impossible.
     """
-    for part, name, arguments in (
-        ("probe", "probe_glue", probe_glue.ARGUMENTS),
-        ("geometry", "analyze_representations", analyze_representations.ARGUMENTS),
-    ):
-        settings = getattr(experiment, part)
-        if settings:
-            words = ["--models", "arm=DIR", *words_of(settings), "--output_dir", "DIR"]
-            try:
-                parse_recipe(words, arguments, name)
-            except UserError as error:
-                raise UserError(f"`{part}` of the experiment: {error}") from error
-            for task in settings.get("tasks", ()):
+    for part in COMMANDS:
+        if getattr(experiment, part):
+            _parsed(experiment, part)
+            for task in getattr(experiment, part).get("tasks", ()):
                 find_task(task)
+
+
+def _parsed(experiment: Experiment, part: str) -> list[Any]:
+    """Returns the arguments of the command that probes or measures."""
+    name, command = COMMANDS[part]
+    words = ["--models", "arm=DIR", *words_of(getattr(experiment, part)), "--output_dir", "DIR"]
+    try:
+        return parse_recipe(words, command.ARGUMENTS, name)[0]
+    except UserError as error:
+        raise UserError(f"`{part}` of the experiment: {error}") from error
 
 
 def check_tasks(experiment: Experiment, glue: str | None) -> None:
@@ -90,6 +99,35 @@ def check_tasks(experiment: Experiment, glue: str | None) -> None:
         for task in (settings.get("tasks") or PAPER_TASKS) if settings else ():
             if not (Path(str(glue)) / find_task(task).folder).is_dir():
                 raise UserError(f"`glue`: there is no folder for the task `{task}` in {glue!r}.")
+
+
+def evaluation_rows(experiment: Experiment, glue: str | None) -> dict[str, Any]:
+    """Reads what runs are probed and measured on.
+
+    Returns:
+        What their files will say of it: `measured`, with the numbers of rows alone, and `texts`, a name for the texts
+        and labels of each task.
+
+    Raises:
+        UserError: If a split is missing or damaged.
+    """
+    measured, texts = [], {}
+    for part in COMMANDS:
+        if not getattr(experiment, part):
+            continue
+        _, task_arguments, arguments, *_ = _parsed(experiment, part)
+        task_arguments.data_dir = glue
+        for task in map(find_task, task_arguments.names(PAPER_TASKS)):
+            if part == "probe":
+                train, evaluation = probe_glue.read_task(task, task_arguments, arguments.validation_share)
+                kind = probe_glue.kind_of("probe", evaluation)
+            else:
+                (train, evaluation), kind = analyze_representations.read_task(task, task_arguments, arguments), part
+            sizes = {"num_train": len(train)} if train is not None and part == "probe" else {}
+            measured.append({"kind": kind, "task": task.name, **sizes, "num_eval": len(evaluation)})
+            used = [split.fingerprint for split in (train, evaluation) if split is not None]
+            texts[f"{task.name} ({kind})"] = " ".join(used)
+    return {"measured": measured, "texts": texts}
 
 
 def make_run(shop: Workshop, run: Run) -> dict[str, Any]:
@@ -105,6 +143,7 @@ def make_run(shop: Workshop, run: Run) -> dict[str, Any]:
         "finished": datetime.now(UTC).strftime("%Y-%m-%d"),
         **trained,
         "evaluation": shop.evaluation,
+        "texts": shop.texts,
         "versions": results.versions,
         "machine": machine(shop.arguments.num_threads),
         "seconds": trained["seconds"] | seconds,
@@ -157,7 +196,7 @@ def train(shop: Workshop, run: Run, folder: Path) -> dict[str, Any]:
     steps, per_step = state["global_step"], shop.tokens_per_step[run.arm]
     found = curves(state["log_history"])
     change = float(arm.arguments.get("jepa_start", 0)) * steps
-    training, at_median = training_seconds(found.get("tokens_per_second", []), steps, per_step, change)
+    training, at_median = training_seconds(update_speeds(found, per_step), steps, change)
     evaluating = evaluation_seconds(state["log_history"])
     trained = {
         "definition": shop.definitions[run.arm],
@@ -246,6 +285,8 @@ def evaluate(shop: Workshop, run: Run, folder: Path) -> tuple[Results, dict[str,
         if settings:
             output, started = folder / name, time.perf_counter()
             words = [*shared, *words_of(settings), "--output_dir", str(output)]
+            if shop.dtype is not None and "encoder_dtype" not in settings:
+                words += ["--encoder_dtype", shop.dtype]
             logged(command, words, folder / f"{name}.log")
             parts.append(read_results(output))
             seconds[name] = round(time.perf_counter() - started, 1)
@@ -284,6 +325,8 @@ def clear(folder: Path, keep: str) -> None:
     for checkpoint in checkpoints_in(folder / "train"):
         shutil.rmtree(checkpoint)
     if keep == "nothing":
+        # First: without weights, what is known of the training would have later calls skip it.
+        (folder / TRAINED_FILE).unlink()
         shutil.rmtree(folder / "train")
     for name in ("probes/heads", "probes/predictions.npz"):
         path = folder / name

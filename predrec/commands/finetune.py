@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -14,7 +15,7 @@ from transformers import (
     Trainer,
     set_seed,
 )
-from transformers.trainer_utils import SaveStrategy
+from transformers.trainer_utils import SaveStrategy, get_last_checkpoint
 from transformers.utils import logging
 
 from ..configuration import EncoderArguments
@@ -37,14 +38,20 @@ def finetune(
 ) -> None:
     """Fine-tunes every model on every task with every seed and records the scores.
 
-    Without `--do_train`, the models must be fine-tuned already, and are only evaluated.
+    Without `--do_train`, the models must be fine-tuned already, and are only evaluated, each once.
     """
     for name, default in FINETUNE_DEFAULTS.items():
         if name not in given:
             setattr(training, name, default)
     if "save_strategy" not in given:
         training.save_strategy = SaveStrategy.NO
-    for name, paths in encoder_arguments.named_models().items():
+    named, seeds = encoder_arguments.named_models(), range(training.seed, training.seed + arguments.seeds)
+    if not training.do_train:
+        if given.get("seeds", 1) > 1:
+            raise UserError("`seeds` has no effect without `--do_train`: every seed would score the same model.")
+        seeds = seeds[:1]
+    check_resume(training, len(tasks) * len(seeds) * sum(map(len, named.values())))
+    for name, paths in named.items():
         for replicate, path in enumerate(paths):
             # Loaded as an encoder first, which checks it and says what it is.
             encoder = load_encoder(
@@ -52,11 +59,37 @@ def finetune(
             )
             results.models.append({"name": name, "replicate": replicate, **encoder.describe()})
             for task in tasks:
-                for seed in range(training.seed, training.seed + arguments.seeds):
+                for seed in seeds:
                     folder = Path(training.output_dir) / "finetuned" / f"{name}-{replicate}-{task.name}-{seed}"
                     run = dataclasses.replace(training, output_dir=str(folder), seed=seed)
                     who = {"model": name, "replicate": replicate, "seed": seed}
                     finetune_once(path, encoder, task, splits[task.name], run, encoder_arguments, results, who)
+
+
+def check_resume(training: GlueTrainingArguments, runs: int) -> None:
+    """Refuses to go on from what is no checkpoint, or with several runs from the same.
+
+    Raises:
+        UserError: Naming `resume_from_checkpoint`.
+    """
+    resume = training.resume_from_checkpoint
+    if resume and not training.do_train:
+        raise UserError("`resume_from_checkpoint` has no effect without `--do_train`: drop it.")
+    if isinstance(resume, str):
+        if runs > 1:
+            raise UserError(
+                f"`resume_from_checkpoint`: {runs} runs would all go on from {resume!r}. Give one model, task and "
+                "seed, or `true`: every run goes on from its own newest checkpoint."
+            )
+        if not (Path(resume) / "trainer_state.json").is_file():
+            raise UserError(f"`resume_from_checkpoint`: {resume!r} is not a checkpoint directory.")
+
+
+def resume_point(training: GlueTrainingArguments) -> str | None:
+    """Returns the checkpoint that a run goes on from, `None` where it begins."""
+    if training.resume_from_checkpoint is True:
+        return get_last_checkpoint(training.output_dir) if Path(training.output_dir).is_dir() else None
+    return training.resume_from_checkpoint or None
 
 
 def finetune_once(
@@ -75,6 +108,7 @@ def finetune_once(
     logging.set_verbosity_error()  # The report of a missing classifier is what fine-tuning is about.
     model, info = AutoModelForSequenceClassification.from_pretrained(
         path,
+        dtype=torch.float32,  # Not the file's: `bf16` and `fp16` are autocast.
         num_labels=task.num_labels or 1,
         problem_type="regression" if task.is_regression else "single_label_classification",
         trust_remote_code=encoder_arguments.trust_remote_code,
@@ -99,7 +133,7 @@ def finetune_once(
         processing_class=encoder.tokenizer,
     )
     if training.do_train:
-        trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+        trainer.train(resume_from_checkpoint=resume_point(training))
         if training.save_strategy != SaveStrategy.NO:
             trainer.save_model()
     if not training.do_eval:

@@ -39,7 +39,7 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     """Trains and evaluates heads, or fine-tunes, and writes `results.json`."""
     encoder_arguments, task_arguments, probe_arguments, training = parsed
     check_mode(probe_arguments.mode, given, training)
-    if not (training.do_train or training.do_eval):
+    if not (given.get("do_train") or given.get("do_eval")):  # Evaluating while it trains sets the second by itself.
         training.do_train = training.do_eval = True
     started = time.perf_counter()
     set_threads(encoder_arguments)
@@ -203,7 +203,12 @@ def run_heads(
     together = [[seed] for seed in seeds] if pooling == "attention" else [seeds]
     state: dict[str, Any] = {}
     history: list[list[np.ndarray]] = []
-    about = {"encoder": embedder.encoder.weights, "seeds": " ".join(map(str, seeds))}
+    about = {
+        "encoder": embedder.encoder.weights,
+        "seeds": " ".join(map(str, seeds)),
+        "num_train": str(len(splits[0])),
+        "training rows": splits[0].fingerprint,
+    }
     if fit is not None:
         about["whitening"] = fit.name
     saved = None
@@ -211,7 +216,10 @@ def run_heads(
         saved, known = load_heads(path)
         for name, value in about.items():
             if known.get(name) != value:
-                raise UserError(f"The heads at {str(path)!r} are for another {name}: {known.get(name)}, not {value}.")
+                raise UserError(
+                    f"The heads at {str(path)!r} are for another {name}: {known.get(name)}, not {value}. Give what "
+                    "they were trained with, or pass `--do_train`, too."
+                )
         trained = {"num_epochs": int(known["num_epochs"]), "batch_size": int(known["batch_size"])}
         settings = dataclasses.replace(settings, **trained)
     for number, group in enumerate(together):

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..configuration import parse_recipe
 from ..configuration.report_arguments import ReportArguments
 from ..errors import UserError
-from ..eval.card import find_card, update_model_card
+from ..eval.card import find_card, replicate_in, update_model_card
 from ..eval.document import Heading, write_document
 from ..eval.report import build_report
 from ..eval.results import merge_results, read_results, write_results
@@ -33,18 +33,19 @@ def report(argv: Sequence[str]) -> int:
     results = merge_results([read_results(path) for path in paths])
     if not results.records:
         raise UserError("The results hold no numbers.")
-    cards = {}
+    cards = []
     for word in arguments.model_cards:
         name, _, folder = word.partition("=")
         if name not in results.model_names or not folder:
             raise UserError(f"`model_cards`: {word!r} must be name=DIR with one of {', '.join(results.model_names)}.")
-        cards[name] = find_card(Path(folder)).parent
+        path = find_card(Path(folder)).parent
+        cards.append((path, name, replicate_in(path, name, results)))
     blocks = build_report(results, arguments.baseline, arguments.published)
     title = next(block.text for block in blocks if isinstance(block, Heading))
     markdown, page = write_document(arguments.output, title, blocks)
     write_results(arguments.output, results)
-    for name, folder in cards.items():
-        print(update_model_card(folder, name, results, Path(arguments.output) / "figures"))
+    for path, name, replicate in cards:
+        print(update_model_card(path, name, results, Path(arguments.output) / "figures", replicate))
     print(markdown, page, sep="\n")
     return 0
 

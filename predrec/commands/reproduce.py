@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from ..configuration.reproduce_arguments import ReproduceArguments
 from ..errors import UserError
 from ..experiments.definition import Experiment, Run, digest, read_experiment, resolve_arm
 from ..experiments.report import write_report
-from ..experiments.run_files import read_runs, stale
+from ..experiments.run_files import differences, measured_on, read_runs, stale
 from ..experiments.schedule import estimate, in_words, remaining, time_left
-from .experiment_runs import StoppedError, Workshop, check_evaluation, check_tasks, make_run
+from .experiment_runs import StoppedError, Workshop, check_evaluation, check_tasks, evaluation_rows, make_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +63,7 @@ def reproduce(argv: Sequence[str]) -> int:
         if todo:
             arguments.require_folders(glue=bool(shop.experiment.probe or shop.experiment.geometry))
             check_tasks(shop.experiment, arguments.glue)
+            shop = like_finished(shop, finished)
         make_runs(shop, todo, finished, tokens)
     if not finished:
         raise UserError("There is no finished run to report on.")
@@ -90,6 +92,23 @@ def prepare(path: Path, arguments: ReproduceArguments) -> tuple[Workshop, dict[s
     return shop, tokens
 
 
+def like_finished(shop: Workshop, finished: dict[Run, dict[str, Any]]) -> Workshop:
+    """Lets new runs be measured as the finished ones were, or says before any is trained that they cannot be.
+
+    Raises:
+        UserError: If the tasks have other rows here.
+    """
+    rows, seen = evaluation_rows(shop.experiment, shop.arguments.glue), {}
+    for content in finished.values():
+        seen |= measured_on(content)
+    if other := differences(seen, rows):
+        raise UserError(
+            f"`glue`: the finished runs in {shop.runs} were measured with other {other[0]} than there are in "
+            f"{shop.arguments.glue!r}: what is measured here would not compare. Nothing was run."
+        )
+    return replace(shop, texts=rows["texts"], dtype=seen.get("precision"))
+
+
 def make_runs(
     shop: Workshop, todo: Sequence[Run], finished: dict[Run, dict[str, Any]], tokens: dict[str, int | None]
 ) -> None:
@@ -112,6 +131,9 @@ def make_runs(
             return
         try:
             with claimed(shop, run):
+                finished |= read_runs(shop.runs)
+                if run in finished:  # Another call had it until now.
+                    continue
                 print(f"{run.name} ({index + 1} of {len(todo)}); time left: {left}", flush=True)
                 begun = time.perf_counter()
                 finished[run] = make_run(shop, run)

@@ -101,6 +101,12 @@ class GlueTrainingArguments(TrainingArguments):
     weight_decay: float = field(default=0.01, metadata={"help": "Of AdamW; 0 when fine-tuning."})
     per_device_train_batch_size: int = field(default=256, metadata={"help": "Rows per update; 8 when fine-tuning."})
 
+    def __post_init__(self):
+        # The command line parses it as text, as it does a path to a checkpoint.
+        if str(self.resume_from_checkpoint).lower() in ("true", "false"):
+            self.resume_from_checkpoint = str(self.resume_from_checkpoint).lower() == "true"
+        super().__post_init__()
+
 
 FINETUNE_DEFAULTS = {"learning_rate": 5e-5, "weight_decay": 0.0, "per_device_train_batch_size": 8}
 
@@ -112,7 +118,7 @@ def check_mode(mode: str, given: dict, training: GlueTrainingArguments) -> None:
         UserError: Naming them.
     """
     own = set(GlueTrainingArguments.__dataclass_fields__) & set(given)
-    if training.resume_from_checkpoint is not None:
+    if training.resume_from_checkpoint:
         own.add("resume_from_checkpoint")
     ignored = sorted(own - set(PROBE_TRAINING) if mode == "probe" else set(PROBE_ONLY) & set(given))
     if ignored:
@@ -120,6 +126,11 @@ def check_mode(mode: str, given: dict, training: GlueTrainingArguments) -> None:
         raise UserError(f"`{ignored[0]}` has no effect with `mode={mode}`: drop it, or pass `--mode {other}`.")
     if "mlp_size" in given and given.get("head") != "mlp":
         raise UserError("`mlp_size` has no effect with a linear head: drop it, or pass `--head mlp`.")
+    if training.load_best_model_at_end and "validation_share" not in given:
+        raise UserError(
+            "`load_best_model_at_end` would choose by the split that is reported: drop it, or choose on rows that are "
+            "held out, with `--validation_share`."
+        )
     for name, least in (("per_device_train_batch_size", 1), ("weight_decay", 0), ("seed", 0)):
         if getattr(training, name) < least:
             raise UserError(f"`{name}` is {getattr(training, name)}; it must be at least {least}.")

@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, eval_result_
 
 from ..errors import UserError
 from .document import Table, to_markdown
+from .encoder import load_encoder
 from .report import GEOMETRY, measure_rows, score_blocks
 from .results import Results, write_results
 from .tasks import HUB_GLUE, TASKS
@@ -17,7 +18,9 @@ from .tasks import HUB_GLUE, TASKS
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 
 
-def update_model_card(folder: Path, name: str, results: Results, figures: Path | None = None) -> Path:
+def update_model_card(
+    folder: Path, name: str, results: Results, figures: Path | None = None, replicate: int = 0
+) -> Path:
     """Writes results into the card of a model, in the place of earlier ones.
 
     Beside the card come `results.json`, the pictures in `figures/`, and `.eval_results/glue.yaml`, which the Hub's
@@ -28,6 +31,7 @@ def update_model_card(folder: Path, name: str, results: Results, figures: Path |
         name (`str`): Of the model in the results.
         results (`Results`): Of any commands. Other models stand beside it for comparison.
         figures (`Path`, *optional*): Folder of the report's pictures.
+        replicate (`int`, defaults to 0): Which of the model's checkpoints the folder holds: see [`replicate_in`].
 
     Returns:
         The path of the card.
@@ -43,10 +47,10 @@ def update_model_card(folder: Path, name: str, results: Results, figures: Path |
     at = text.find("## Limits")
     card.text = text.rstrip() + f"\n\n{section}\n" if at < 0 else f"{text[:at]}{section}\n\n{text[at:]}"
     card.data.model_name = card.data.model_name or folder.resolve().name
-    card.data.eval_results = hub_entries(results, name)
+    card.data.eval_results = hub_entries(results, name, replicate)
     card.save(path)
     write_results(folder, results)
-    write_leaderboard_entries(folder / ".eval_results" / "glue.yaml", results, name)
+    write_leaderboard_entries(folder / ".eval_results" / "glue.yaml", results, name, replicate)
     return path
 
 
@@ -56,6 +60,22 @@ def find_card(folder: Path) -> Path:
     if not path.is_file():
         raise UserError(f"`model_cards`: there is no README.md in {str(folder)!r}.")
     return path
+
+
+def replicate_in(folder: Path, name: str, results: Results) -> int:
+    """Returns which of a model's checkpoints a folder holds, by the weights.
+
+    Raises:
+        UserError: If none of them, so that the results are not of what the card is about.
+    """
+    weights = load_encoder(folder, dtype="float32", device="cpu").weights
+    for model in results.models:
+        if model["name"] == name and model["weights"] == weights:
+            return model["replicate"]
+    raise UserError(
+        f"`model_cards`: the encoder in {str(folder)!r} is none of those that were measured as {name}: its weights "
+        "are others."
+    )
 
 
 def copy_figures(source: Path, folder: Path) -> list[Path]:
@@ -86,13 +106,13 @@ def render_results(results: Results, pictures: Sequence[Path] = ()) -> str:
 HEADLINES = {"probe": "frozen encoder, linear probe", "finetune": "fine-tuned"}
 
 
-def headline_scores(results: Results, name: str) -> list[tuple[str, str, float, int]]:
-    """Returns `(kind, task, mean, number of seeds)` of a model's probes with mean pooling, and of its fine-tuning."""
-    scores = []
+def headline_scores(results: Results, name: str, replicate: int) -> list[tuple[str, str, float, int]]:
+    """Returns `(kind, task, mean, number of seeds)` of a checkpoint's probes with mean pooling, and of fine-tuning."""
+    scores, who = [], {"model": name, "replicate": replicate}
     for kind in HEADLINES:
-        for task in dict.fromkeys(record.task for record in results.select(kind=kind, model=name)):
+        for task in dict.fromkeys(record.task for record in results.select(kind=kind, **who)):
             metric = TASKS[task].metric
-            records = results.select(kind=kind, model=name, task=task, metric=metric, variant=None)
+            records = results.select(kind=kind, **who, task=task, metric=metric, variant=None)
             if kind == "probe":
                 records = [record for record in records if (record.head, record.pooling) == ("linear", "mean")]
             if records:
@@ -101,7 +121,7 @@ def headline_scores(results: Results, name: str) -> list[tuple[str, str, float, 
     return scores
 
 
-def hub_entries(results: Results, name: str) -> list[EvalResult]:
+def hub_entries(results: Results, name: str, replicate: int = 0) -> list[EvalResult]:
     """Returns the headline scores as the metadata of a card have them."""
     return [
         EvalResult(
@@ -113,11 +133,11 @@ def hub_entries(results: Results, name: str) -> list[EvalResult]:
             metric_type=TASKS[task].metric,
             metric_value=mean,
         )
-        for kind, task, mean, count in headline_scores(results, name)
+        for kind, task, mean, count in headline_scores(results, name, replicate)
     ]
 
 
-def write_leaderboard_entries(path: Path, results: Results, name: str) -> None:
+def write_leaderboard_entries(path: Path, results: Results, name: str, replicate: int) -> None:
     """Writes the headline scores as leaderboards read them; no file where there are none."""
     entries = [
         EvalResultEntry(
@@ -127,11 +147,12 @@ def write_leaderboard_entries(path: Path, results: Results, name: str) -> None:
             notes="; ".join(
                 [
                     f"{TASKS[task].metric}, {HEADLINES[kind]}, mean of {count} seeds",
+                    *([TASKS[task].eval_split] if TASKS[task].eval_split != "validation" else []),
                     *([results.notes[f"{kind}|{task}"]] if f"{kind}|{task}" in results.notes else []),
                 ]
             ),
         )
-        for kind, task, mean, count in headline_scores(results, name)
+        for kind, task, mean, count in headline_scores(results, name, replicate)
     ]
     path.unlink(missing_ok=True)
     if entries:

@@ -195,6 +195,7 @@ def load_encoder(
         )
     if getattr(model.config, "is_encoder_decoder", False):
         raise UserError(f"{name} is an encoder-decoder; an encoder is needed.")
+    check_tokenizer(name, tokenizer)
     if len(tokenizer) > model.config.vocab_size:
         raise UserError(
             f"{name}: the tokenizer has {len(tokenizer)} tokens but the encoder {model.config.vocab_size}: they do "
@@ -211,6 +212,18 @@ def load_encoder(
     longest = min(position_limit(model), tokenizer.model_max_length)
     model = model.to(device).eval().requires_grad_(False)
     return FrozenEncoder(name, model, tokenizer, min(max_seq_length, longest), best_dtype(dtype, device), int(pad))
+
+
+def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Checks that a tokenizer has words: where there are no files of one, transformers makes one that has none.
+
+    Raises:
+        UserError: If every text would be a row of unknown tokens.
+    """
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+        raise UserError(
+            f"{name}: there is no tokenizer, or one without words: save that of the encoder in the same folder."
+        )
 
 
 def _transformer_folder(path: Path) -> Path:

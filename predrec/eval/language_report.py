@@ -60,6 +60,9 @@ def _answers(results: Results, pairs: Sequence[tuple[str, str]]) -> list[Block]:
         return []
     text = "Share of the test records that were answered so: mean ± standard deviation over checkpoints."
     blocks: list[Block] = [Heading("Answers"), Paragraph(text), _table(results, "answers")]
+    notes = {key.removeprefix("answers|"): note for key, note in results.notes.items() if key.startswith("answers|")}
+    if notes:
+        blocks.append(Paragraph(" ".join(f"**{task}**: {note}." for task, note in notes.items())))
     for model, baseline in pairs:
         found = []
         for task, metric in _measured(results, "answers"):

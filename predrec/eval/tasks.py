@@ -1,7 +1,10 @@
 """Evaluation tasks: one row per task, and the reading of its splits."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +158,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A name for the texts, their order and their labels."""
+        content = json.dumps([self.texts, self.labels.tolist()])
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def mean_metric(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..eval.document import Picture
 from ..eval.figures import COLOURS, DPI, LINES
+from .history import tokens_of
 
 PANELS = (
     ("held-out masked-LM loss (nats)", "eval_mlm_loss"),
@@ -52,7 +53,10 @@ def training_figure(runs: Mapping[str, Sequence[dict[str, Any]]]) -> Picture | N
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
-    figure.supxlabel("training tokens (millions)", fontsize=9)
+    every = [content for contents in runs.values() for content in contents]
+    padded = any((tokens_of(content) or 0) < 0.99 * content["tokens"] for content in every)
+    padding = ", padding included" if padded else ""
+    figure.supxlabel(f"training tokens (millions{padding})", fontsize=9)
     figure.legend(
         handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 6), frameon=False
     )

@@ -14,6 +14,7 @@ from ..eval.tasks import TASKS
 from .definition import Arm, Experiment, Primary, Run
 from .effects import MEASURES, Effect, effects, factors_of, held_out
 from .figures import training_figure
+from .history import tokens_of
 from .primary import MIN_PAIRS, PrimaryResult, compare_primary, mean_scores
 from .run_files import merge_runs
 from .schedule import seconds_of
@@ -183,14 +184,16 @@ def effect_blocks(
 
 def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
     """Shows how long each arm took, and whether arms that were to take the same time did."""
+    known = {arm: [one for one in contents if tokens_of(one) is not None] for arm, contents in by_arm.items()}
     typical = {
         arm: {content["seed"]: content["seconds_at_median_speed"] for content in contents}
-        for arm, contents in by_arm.items()
+        for arm, contents in known.items()
     }
     rows, notes = [], []
     for arm, contents in by_arm.items():
-        training = [content["seconds"]["training"] for content in contents]
-        total = np.mean([seconds_of(content) for content in contents])
+        training = [content["seconds"]["training"] for content in known[arm]]
+        total = [seconds_of(content) for content in known[arm]]
+        tokens = [tokens_of(content) / 1e6 for content in known[arm]]
         other = arms[arm].same_time_as
         match = "-"
         # Within a seed: the machine may have been another, or a slower one, when others were made.
@@ -210,11 +213,11 @@ def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str,
             [
                 arm,
                 f"{contents[0]['steps']:,}",
-                f"{contents[0]['tokens'] / 1e6:.2f} M",
-                _minutes(float(np.mean(training))),
-                _minutes(float(np.mean(list(typical[arm].values())))),
+                f"{np.mean(tokens):.2f} M" if tokens else "-",
+                _minutes(training),
+                _minutes(list(typical[arm].values())),
                 match,
-                _minutes(float(total)),
+                _minutes(total),
                 ", ".join(dict.fromkeys(content["machine"] for content in contents)),
             ]
         )
@@ -224,6 +227,8 @@ def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str,
         "what else the machine did. Times are matched within seeds, since machines differ over time: median (least to "
         f"most); within {SAME_TIME:.0%} they count as the same."
     )
+    if any(len(known[arm]) < len(contents) for arm, contents in by_arm.items()):
+        notes.append("Runs with padded rows whose files do not count their tokens, nor so their time, are left out.")
     return [Heading("Time"), Paragraph(" ".join([text, *notes])), Table(header, rows)]
 
 
@@ -253,5 +258,5 @@ def _p(value: float) -> str:
     return f"{value:.4f}" if value >= 1e-4 else f"{value:.0e}"
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min"
+def _minutes(seconds: Sequence[float]) -> str:
+    return f"{np.mean(seconds) / 60:.1f} min" if seconds else "-"

@@ -139,6 +139,7 @@ def stale(found: dict[Run, dict[str, Any]], definitions: dict[str, str], evaluat
     """Says which files do not belong to the experiment as it is now, and why: they are never mixed in."""
     problems = []
     data: dict[tuple, str] = {}
+    seen: dict[str, Any] = {}
     for run, content in found.items():
         if run.arm not in definitions:
             problems.append(f"{run.name}: the experiment has no arm `{run.arm}`")
@@ -148,7 +149,27 @@ def stale(found: dict[Run, dict[str, Any]], definitions: dict[str, str], evaluat
             problems.append(f"{run.name}: probed or measured with other settings")
         elif data.setdefault(_rows_of(content), content["data"]) != content["data"]:
             problems.append(f"{run.name}: trained on other data or another tokenizer")
+        elif other := differences(seen, content):
+            problems.append(f"{run.name}: measured with other {other[0]}")
+        else:
+            seen |= measured_on(content)
     return problems
+
+
+def measured_on(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the scores of a run depend on beside its settings: precision, numbers of rows, and their texts."""
+    found = {"precision": content["model"]["dtype"]} if content.get("model") else {}
+    for entry in content["measured"]:
+        if "baseline" not in entry:
+            name = f"numbers of rows of {entry['task']} ({entry['kind']})"
+            found[name] = entry.get("num_train"), entry.get("num_eval")
+    # Files from before there was this part are compared by the numbers alone.
+    return found | {f"rows of {name}": text for name, text in content.get("texts", {}).items()}
+
+
+def differences(seen: dict[str, Any], content: dict[str, Any]) -> list[str]:
+    """Returns in which of what [`measured_on`] returns a run differs from what was seen of others."""
+    return [name for name, value in measured_on(content).items() if seen.get(name, value) != value]
 
 
 def _rows_of(content: dict[str, Any]) -> tuple:

@@ -107,6 +107,7 @@ def write_onnx(source: Source, directory: Path, pooling: str | None, normalize: 
 
 def _export(graph: EncoderGraph, path: Path) -> None:
     import onnx_ir
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     limit = position_limit(graph.encoder)
     input_ids, attention_mask = _batch(graph.encoder, 2, min(16, limit), torch.Generator().manual_seed(0))
@@ -132,6 +133,7 @@ def _export(graph: EncoderGraph, path: Path) -> None:
         raise UserError(f"`format` onnx: torch cannot export {model_type}: {reason}. Use another format.") from error
     finally:
         logging.getLogger("torch.onnx").setLevel(level)
+    ClearMetadataAndDocStringPass()(program.model)  # With every node: which file of this machine asked for it.
     weights = sum(tensor.nbytes for tensor in graph.state_dict().values())
     onnx_ir.save(program.model, path, external_data="model.onnx_data" if weights > LARGEST_FILE else None)
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
@@ -48,6 +49,12 @@ ABSOLUTE_PATH = re.compile(
     """,
     re.VERBOSE,
 )
+SOURCE_FILE = re.compile(rb"(?<![\w./\\])(?:[A-Za-z]:)?(?:[/\\][\w.+@ -]+){2,}\.py\b")
+"""An absolute path of Python code. In a graph, bytes of weights look like shorter paths by chance."""
+
+WHOLE_PATH = re.compile(r"(?:file://|~[/\\]|\.\.[/\\]|(?:[A-Za-z]:)?[/\\]+[^/\\]+[/\\]).+", re.DOTALL)
+"""A value that is a path as a whole: absolute, of a home, or upwards from where a run was made."""
+
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
 
 
@@ -104,7 +111,7 @@ def _copy(source: Path, folder: Path) -> None:
         shutil.copyfile(source / path, folder / path)
         if path.name in PORTABLE:
             text = (folder / path).read_text(encoding="utf-8")
-            (folder / path).write_text(without_absolute_paths(text), encoding="utf-8")
+            (folder / path).write_text(portable(path.name, text), encoding="utf-8")
 
 
 def published_files(folder: Path) -> list[Path]:
@@ -114,8 +121,54 @@ def published_files(folder: Path) -> list[Path]:
 
 
 def without_absolute_paths(text: str) -> str:
-    """Returns the text with every absolute path cut down to its last part."""
-    return ABSOLUTE_PATH.sub(lambda match: re.split(r"[/\\]", match[0].rstrip("/\\"))[-1], text)
+    """Returns the text with every absolute path cut down to its last part: in prose, a path ends before a space."""
+    text = home_folder().sub("~", text)
+    return ABSOLUTE_PATH.sub(lambda match: _last_part(match[0]), text)
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
+def home_folder() -> re.Pattern[str]:
+    """Finds the home folder of whoever is at this machine, however it is reached; nothing where that is the root."""
+    home = Path.home()
+    if len(home.parts) < 2:
+        return re.compile(r"(?!)")
+    return re.compile(rf"(?<![\w.])(?:\.\.(?:[/\\]\.\.)*)?{re.escape(str(home))}(?![\w-]|\.\w)")
+
+
+def portable(name: str, text: str) -> str:
+    """Returns the text of a file with every path cut down to its last part.
+
+    Values of JSON, of YAML and of the recipe that a card shows are read as what they are: such paths may hold spaces.
+    """
+    if name.endswith(".md"):
+        blocks = re.compile(r"^(```yaml\n)(.*?)(^```)", re.DOTALL | re.MULTILINE)
+        return without_absolute_paths(
+            blocks.sub(lambda found: found[1] + portable(".yaml", found[2]) + found[3], text)
+        )
+    load, short = json.loads if name.endswith(".json") else yaml.safe_load, without_absolute_paths(text)
+    try:
+        values = _short(load(text))
+        if load(short) == values:
+            return short
+    except (ValueError, yaml.YAMLError):  # Refused further on.
+        return short
+    if name.endswith(".json"):
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    comment = re.match(r"(?:#.*\n)*", short)[0]
+    return comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _short(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_short(entry) for entry in value]
+    if not isinstance(value, str):
+        return value
+    return _last_part(value) if WHOLE_PATH.fullmatch(value) else without_absolute_paths(value)
 
 
 def address_card(path: Path, repo_id: str, licence: str | None = None) -> None:
@@ -168,12 +221,14 @@ def _stray_files(folder: Path) -> Iterator[str]:
 
 def _leaks(folder: Path) -> Iterator[str]:
     for path in published_files(folder):
+        if path.suffix == ".onnx" and (source := SOURCE_FILE.search((folder / path).read_bytes())):
+            yield f"{path} names a path of this machine, {source[0].decode()!r}"
         if not fnmatch(path.name, "*.json") and path.suffix not in (".md", ".yaml", ".py"):
             continue
         text = (folder / path).read_text(encoding="utf-8", errors="replace")
         if TOKEN.search(text):
             yield f"{path} holds an access token"
-        found = ABSOLUTE_PATH.search(text) if path.name in PORTABLE else None
+        found = ABSOLUTE_PATH.search(text) or home_folder().search(text) if path.name in PORTABLE else None
         if found:
             yield f"{path} names a path of this machine, {found[0]!r}"
 

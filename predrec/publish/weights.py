@@ -12,7 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from ..errors import UserError, reason_of
-from ..eval.encoder import load_encoder
+from ..eval.encoder import check_tokenizer, load_encoder
 from ..modeling import AUTO_MAP, PredRecForPreTraining
 from ..trainers.checkpoints import checkpoints_in
 from ..trainers.contents import pickles_instead
@@ -123,6 +123,7 @@ def _masked_lm(path: str) -> Source:
     with _loading(path):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model, info = AutoModelForMaskedLM.from_pretrained(path, **SAFE, output_loading_info=True)
+    check_tokenizer(path, tokenizer)
     missing = sorted(info["missing_keys"])
     if missing:
         raise UserError(

@@ -244,6 +244,7 @@ class ObjectiveTrainer(Trainer):
             # Where every loss since the last line was skipped, there is none.
             logs |= {"loss": math.nan} | means
             logs |= self.schedule_values()
+            logs["tokens"] = int(tokens)
             logs["tokens_per_second"] = round(tokens / max(1e-9, now - self._clock - self._idle), 1)
             self._clock, self._idle = now, 0.0
             self.train_sums.reset()

@@ -156,9 +156,11 @@ def test_results_say_how_many_gold_queries_find_something(compared, tmp_path, ca
     words = ["--models", f"a={compared / 'ntp-1'}", "--task", "spider", "--test_file", str(tmp_path / "test.jsonl")]
     words += ["--spider_tables", str(tmp_path / "tables.json"), "--max_new_tokens", "4", "--geometry", "false"]
     assert evaluate([*words, "--num_threads", "1", "--output_dir", str(tmp_path / "out")]) == 0
-    note = read_results(tmp_path / "out").notes["spider"]
+    note = read_results(tmp_path / "out").notes["answers|spider"]
     assert "of 3 gold queries, 66.7 % run" in note and "33.3 % find a value" in note
     assert note in capsys.readouterr().out
+    assert report([str(tmp_path / "out"), "--output", str(tmp_path / "report")]) == 0
+    assert f"**spider**: {note}." in (tmp_path / "report/report.md").read_text()
 
 
 def test_views_are_drawn_where_there_are_enough(compared, tmp_path):

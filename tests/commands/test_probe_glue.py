@@ -7,8 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import DataCollatorWithPadding
+from transformers import AutoModel, DataCollatorWithPadding
 
 from predrec.commands.probe_glue import main
 from predrec.configuration.evaluation_arguments import POOLINGS
@@ -276,6 +278,23 @@ def test_evaluation_alone_records_the_epochs_of_the_training(tmp_path, data_dir,
     assert {r.num_epochs for r in read_results(tmp_path).select(model="tiny")} == {3}
 
 
+@pytest.mark.parametrize("words", [["--max_train_samples", "10"], ["--validation_share", "0.3"]])
+def test_evaluation_alone_refuses_heads_of_another_number_of_rows(probe, refuse, words):
+    """Rows that are held out now, the heads may have learned by heart."""
+    probe("--do_train", "--do_eval")
+    message = refuse("--do_eval", "--seeds", "2", *words)
+    assert f"another num_train: {planted.NUM_TRAIN}, not " in message and "`--do_train`" in message
+
+
+def test_evaluation_alone_refuses_heads_of_as_many_other_rows(probe, refuse, data_dir, tmp_path):
+    probe("--do_train")
+    other = shutil.copytree(data_dir, tmp_path / "data")
+    path = other / "sst2" / "train.parquet"
+    rows = Dataset.from_parquet(str(path), cache_dir=str(tmp_path)).to_list()
+    Dataset.from_list([rows[0] | {"label": 1 - rows[0]["label"]}, *rows[1:]]).to_parquet(path)
+    assert "another training rows" in refuse("--do_eval", "--seeds", "2", "--data_dir", str(other))
+
+
 def test_evaluation_alone_explains_damaged_heads(probe, refuse, tmp_path):
     probe()
     (path,) = (tmp_path / "run" / "heads").rglob("*.safetensors")
@@ -534,6 +553,14 @@ def test_fine_tuning_learns_the_planted_word(finetune, tiny_encoder, tmp_path, m
     assert headline(results, "sst2", kind="finetune")[0] > 0.9
 
 
+def test_fine_tuning_trains_float32_weights_of_a_bfloat16_checkpoint(finetune, encoder_dir, tmp_path):
+    folder = shutil.copytree(encoder_dir, tmp_path / "encoder")
+    AutoModel.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    finetune(folder, "sst2", "--save_strategy", "epoch")
+    (path,) = (tmp_path / "run").glob("finetuned/*/model.safetensors")
+    assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float32}
+
+
 @pytest.mark.parametrize("task", ["mrpc", "mnli", "stsb"])
 def test_fine_tuning_takes_pairs(finetune, encoder_dir, task):
     assert len(headline(finetune(encoder_dir, task), task, kind="finetune")) == 1
@@ -582,3 +609,62 @@ def test_evaluation_alone_refuses_a_model_that_is_not_fine_tuned(refuse, tiny_en
     encoder = tiny_encoder(tmp_path / "encoder", model_type)
     message = refuse("--mode", "finetune", "--do_eval", "--seeds", "1", "--models", f"tiny={encoder}")
     assert "is not fine-tuned" in message and "`--do_train`" in message
+
+
+def test_evaluation_alone_scores_a_fine_tuned_model_once(finetune, encoder_dir, tmp_path, data_dir):
+    finetune(encoder_dir, "sst2", "--save_strategy", "epoch")
+    model = tmp_path / "run" / "finetuned" / "tiny-0-sst2-0"
+    words = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path / "run"), "--tasks", "sst2", *SILENT, *THREADS]
+    assert main([*words, "--mode", "finetune", "--do_eval", "--models", f"tiny={model}"]) == 0
+    results = read_results(tmp_path / "run")
+    assert len(results.select(metric="accuracy")) == len(results.predictions["tiny|0|sst2|finetune|-"]) == 1
+
+
+def test_evaluation_alone_refuses_several_seeds_of_one_model(refuse):
+    assert "`seeds` has no effect" in refuse("--mode", "finetune", "--do_eval", "--seeds", "2")
+
+
+BEST = ["--eval_strategy", "epoch", "--save_strategy", "epoch", "--load_best_model_at_end", "true"]
+
+
+def test_fine_tuning_does_not_choose_by_the_split_that_is_reported(refuse):
+    message = refuse("--mode", "finetune", *BEST)
+    assert "`load_best_model_at_end`" in message and "`--validation_share`" in message
+
+
+def test_fine_tuning_chooses_on_rows_that_are_held_out(finetune, encoder_dir):
+    records = finetune(encoder_dir, "sst2", *BEST, "--validation_share", "0.2").records
+    assert {record.kind for record in records} == {"finetune-development"}
+
+
+def test_fine_tuning_goes_on_from_the_newest_checkpoint_of_every_seed(finetune, encoder_dir, tmp_path):
+    words = ["--seeds", "2", "--num_train_epochs", "2", "--save_strategy", "epoch"]
+    expected = finetune(encoder_dir, "sst2", *words).predictions
+    runs = [tmp_path / "run" / "finetuned" / f"tiny-0-sst2-{seed}" for seed in (0, 1)]
+    for run in runs:
+        shutil.rmtree(run / "checkpoint-16")
+    first = [(run / "checkpoint-8" / "trainer_state.json").stat().st_mtime_ns for run in runs]
+    again = finetune(encoder_dir, "sst2", *words, "--resume_from_checkpoint", "true").predictions
+    np.testing.assert_array_equal(again["tiny|0|sst2|finetune|-"], expected["tiny|0|sst2|finetune|-"])
+    # Begun anew, it would have been written anew.
+    assert [(run / "checkpoint-8" / "trainer_state.json").stat().st_mtime_ns for run in runs] == first
+    assert all((run / "checkpoint-16").is_dir() for run in runs)
+
+
+def test_fine_tuning_with_nothing_to_resume_begins(finetune, encoder_dir):
+    assert finetune(encoder_dir, "sst2", "--resume_from_checkpoint", "true").records
+
+
+def test_fine_tuning_refuses_one_checkpoint_for_several_runs(refuse):
+    message = refuse("--mode", "finetune", "--seeds", "3", "--resume_from_checkpoint", "outputs/checkpoint-5")
+    assert "`resume_from_checkpoint`: 3 runs would all go on" in message
+
+
+def test_fine_tuning_refuses_what_is_no_checkpoint(refuse):
+    message = refuse("--mode", "finetune", "--seeds", "1", "--resume_from_checkpoint", "nowhere")
+    assert "`resume_from_checkpoint`: 'nowhere' is not a checkpoint" in message
+
+
+def test_evaluation_alone_refuses_to_resume(refuse):
+    message = refuse("--mode", "finetune", "--do_eval", "--resume_from_checkpoint", "true")
+    assert "`resume_from_checkpoint` has no effect without `--do_train`" in message

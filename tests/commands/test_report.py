@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 
 from predrec.commands.report import main
 from predrec.eval.card import BEGIN
+from predrec.eval.encoder import load_encoder
 from predrec.eval.results import Results, read_results, write_results
 from tests.eval.made import Page, full_results, model_entry, plant_seeds, results_of
 
@@ -165,17 +166,39 @@ def test_report_of_weighted_pooling_alone_is_made(tmp_path):
     assert main([str(tmp_path), "--output", str(tmp_path / "report")]) == 0
 
 
-def test_report_updates_model_cards(small, tmp_path):
-    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n\n# A model\n\n## Limits\n", encoding="utf-8")
-    words = ["--output", str(tmp_path / "report"), "--model_cards", f"hybrid={tmp_path}"]
+@pytest.fixture
+def encoders(tiny_encoder, tmp_path, small):
+    """The folders of two checkpoints of `hybrid`, with cards, whose heads reached 0.6 and 0.9."""
+    results = results_of(hybrid=2, mlm=1)
+    folders = [tiny_encoder(tmp_path / f"h{seed}", seed=seed) for seed in (0, 1)]
+    for replicate, folder in enumerate(folders):
+        (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# A model\n\n## Limits\n", encoding="utf-8")
+        results.models[replicate]["weights"] = load_encoder(folder).weights
+        scores = [0.6 + 0.3 * replicate] * 5
+        plant_seeds(results, "hybrid", scores, task="sst2", metric="accuracy", replicate=replicate)
+    write_results(small, results)
+    return folders
+
+
+def test_report_updates_model_cards(small, encoders, tmp_path):
+    """Each with the scores of its own weights."""
+    words = ["--output", str(tmp_path / "report"), "--model_cards", *(f"hybrid={folder}" for folder in encoders)]
     assert main([str(small), *words]) == 0
-    assert BEGIN in ModelCard.load(tmp_path / "README.md").text
+    cards = [ModelCard.load(folder / "README.md") for folder in encoders]
+    assert all(BEGIN in card.text for card in cards)
+    assert [[entry.metric_value for entry in card.data.eval_results] for card in cards] == [[0.6], [0.9]]
 
 
-def test_report_writes_results_beside_model_cards(small, tmp_path):
-    (tmp_path / "README.md").write_text("# A model\n", encoding="utf-8")
-    main([str(small), "--output", str(tmp_path / "report"), "--model_cards", f"hybrid={tmp_path}"])
-    assert read_results(tmp_path).records == read_results(small).records
+def test_report_writes_results_beside_model_cards(small, encoders, tmp_path):
+    main([str(small), "--output", str(tmp_path / "report"), "--model_cards", f"hybrid={encoders[1]}"])
+    assert read_results(encoders[1]).records == read_results(small).records
+
+
+def test_report_refuses_the_card_of_other_weights(refused, small, encoders, tiny_encoder, tmp_path):
+    other = tiny_encoder(tmp_path / "other", seed=2)
+    (other / "README.md").write_text("# A model\n", encoding="utf-8")
+    assert "is none of those that were measured as hybrid" in refused(small, "--model_cards", f"hybrid={other}")
+    assert not (tmp_path / "report").exists() and (other / "README.md").read_text() == "# A model\n"
 
 
 def test_report_needs_results(refused):

@@ -10,16 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from filelock import FileLock
 
-from predrec.commands import experiment_runs, pretrain
+from predrec.commands import experiment_runs, pretrain, reproduce
 from predrec.commands.experiment_runs import StoppedError, pretrain_in_process
 from predrec.commands.reproduce import main
-from predrec.experiments.run_files import read_run
+from predrec.experiments.run_files import read_run, write_run
 from tests import training
 
 ROOT = Path(__file__).parents[2]
@@ -151,11 +152,13 @@ def test_file_says_what_was_run(finished):
     assert content["command"].startswith("predrec pretrain mlm.yaml --train_file 'DATA/train.txt'")
     assert set(content["seconds"]) == {"training", "rest", "probes", "geometry"}
     assert content["versions"]["torch"]
+    assert set(content["texts"]) == {"sst2 (probe)", "stsb (probe)", "sst2 (geometry)"}
 
 
 def test_file_has_curves_to_the_last_update(finished):
     curves = read_run(finished.runs / "hybrid-1.json")["curves"]
     assert [step for step, _ in curves["eval_mlm_loss"]] == [5, 10]
+    assert [tokens for _, tokens in curves["tokens"]] == [5 * 4 * 32] * 2
     assert {"loss_lambda", "jepa_loss", "eval_trivial_loss_mean", "eval_jepa_margin"} <= curves.keys()
 
 
@@ -306,6 +309,27 @@ def test_run_that_another_call_has_finished_is_taken_over(place, finished, train
     assert "| hybrid | 2 of 2 |" in (place.runs.parent / "report.md").read_text()
 
 
+def test_run_that_another_call_finishes_before_it_is_claimed_is_not_made_again(place, finished, trained, monkeypatch):
+    (place.runs / "mlm-2.json").unlink()
+
+    def claimed(shop, run):
+        """Gets the lock as another call lets go of it."""
+        shutil.copy(finished.runs / "mlm-2.json", place.runs)
+        return nullcontext()
+
+    monkeypatch.setattr(reproduce, "claimed", claimed)
+    monkeypatch.setattr(reproduce, "make_run", lambda shop, run: pytest.fail("was made again"))
+    assert place.run() == 0
+    assert place.names() == RUNS
+
+
+def test_run_of_which_nothing_is_kept_can_be_made_again(place, trained):
+    for _ in range(2):
+        (place.runs / "mlm-2.json").unlink()
+        assert place.run("--keep", "nothing") == 0
+    assert trained == ["mlm-2", "mlm-2"]
+
+
 def test_no_run_begins_that_would_end_too_late(place, trained, capsys):
     (place.runs / "mlm-2.json").unlink()
     assert place.run("--max_hours", "1e-9") == 0
@@ -335,13 +359,46 @@ def test_missing_task_is_found_before_anything_is_trained(place, trained, tmp_pa
     assert trained == []
 
 
-def test_failed_probe_is_an_error(place, trained, tmp_path, capsys):
+def test_missing_split_is_found_before_anything_is_trained(place, trained, tmp_path, capsys):
     (place.runs / "mlm-2.json").unlink()
     place.glue = tmp_path / "glue"
     for task in ("sst2", "stsb"):
         (place.glue / task).mkdir(parents=True)
     assert place.run() == 2
     assert "has no `validation` split" in capsys.readouterr().err
+    assert trained == []
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("change", ["fewer rows", "another text"])
+def test_other_rows_of_a_task_are_found_before_anything_is_trained(place, trained, tmp_path, capsys, split, change):
+    (place.runs / "mlm-2.json").unlink()
+    place.glue = shutil.copytree(place.glue, tmp_path / "glue")
+    path = place.glue / "sst2" / f"{split}.parquet"
+    first, *rest = Dataset.from_parquet(str(path), cache_dir=str(tmp_path)).to_list()
+    other = [] if change == "fewer rows" else [first | {"sentence": "the dog"}]
+    Dataset.from_list([*other, *rest]).to_parquet(path)
+    assert place.run() == 2
+    message = capsys.readouterr().err
+    assert "`glue`: the finished runs" in message and "rows of sst2 (probe)" in message
+    assert trained == []
+
+
+def test_new_runs_are_measured_in_the_precision_of_the_finished_ones(place, finished, trained):
+    dtype = {"float32": "bfloat16", "bfloat16": "float32"}[read_run(finished.runs / "mlm-1.json")["model"]["dtype"]]
+    for path in place.runs.iterdir():
+        content = read_run(path)
+        write_run(path, content | {"model": content["model"] | {"dtype": dtype}})
+    (place.runs / "mlm-2.json").unlink()
+    assert place.run() == 0
+    assert read_run(place.runs / "mlm-2.json")["model"]["dtype"] == dtype
+
+
+def test_failed_probe_is_an_error(place, trained, monkeypatch, capsys):
+    (place.runs / "mlm-2.json").unlink()
+    monkeypatch.setattr(experiment_runs.probe_glue, "main", lambda words: print("error: the heads diverged") or 2)
+    assert place.run() == 2
+    assert "error: the heads diverged" in capsys.readouterr().err
     assert trained == ["mlm-2"]
 
 

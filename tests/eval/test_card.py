@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
 from predrec.errors import UserError
-from predrec.eval.card import BEGIN, END, hub_entries, render_results, update_model_card
+from predrec.eval.card import BEGIN, END, hub_entries, render_results, replicate_in, update_model_card
+from predrec.eval.encoder import load_encoder
 from predrec.eval.results import read_results
 
 from .made import full_results, plant_seeds, results_of
@@ -155,6 +157,33 @@ def test_hub_entries_hold_means_over_seeds():
     results = results_of(hybrid=1)
     plant_seeds(results, "hybrid", [0.61, 0.64, 0.7], task="sst2", metric="accuracy")
     assert [entry.metric_value for entry in hub_entries(results, "hybrid")] == [0.65]
+
+
+def test_hub_entries_are_of_one_checkpoint():
+    results = results_of(hybrid=2)
+    plant_seeds(results, "hybrid", [0.6] * 5, task="sst2", metric="accuracy")
+    plant_seeds(results, "hybrid", [0.9] * 5, task="sst2", metric="accuracy", replicate=1)
+    (entry,) = hub_entries(results, "hybrid", 1)
+    assert entry.metric_value == 0.9 and "mean of 5 seeds" in entry.dataset_name
+
+
+def test_entries_for_leaderboards_tell_both_parts_of_mnli_apart(folder):
+    results = results_of(hybrid=1)
+    for task in ("mnli", "mnli_mismatched"):
+        plant_seeds(results, "hybrid", [0.6], task=task, metric="accuracy")
+    updated(folder, results)
+    notes = [entry["notes"] for entry in yaml.safe_load((folder / ".eval_results/glue.yaml").read_text())]
+    assert [note.rpartition("; ")[2] for note in notes] == ["validation_matched", "validation_mismatched"]
+
+
+def test_replicate_is_found_by_its_weights(tiny_encoder, tmp_path):
+    results = results_of(hybrid=2, mlm=1)
+    folders = [tiny_encoder(tmp_path / str(seed), seed=seed) for seed in range(3)]
+    for model, folder in zip(results.models, folders, strict=True):
+        model["weights"] = load_encoder(folder).weights
+    assert [replicate_in(folder, "hybrid", results) for folder in folders[:2]] == [0, 1]
+    with pytest.raises(UserError, match=r"`model_cards`: the encoder in .* is none of those that were measured as"):
+        replicate_in(folders[2], "hybrid", results)
 
 
 def test_hub_entries_hold_the_headline_metric(results):

@@ -135,6 +135,15 @@ def test_load_encoder_explains_damaged_modules(copy, content):
         load(copy)
 
 
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "distilbert", "electra"])
+def test_load_encoder_refuses_a_folder_without_a_tokenizer(tiny_encoder, tmp_path, model_type):
+    tiny_encoder(tmp_path, model_type)
+    for path in [*tmp_path.glob("tokenizer*"), *tmp_path.glob("vocab*")]:
+        path.unlink()
+    with pytest.raises(UserError, match="tokenizer"):
+        load(tmp_path)
+
+
 def test_load_encoder_refuses_missing_weights(copy):
     name = min(load_file(copy / "model.safetensors"))
     edit_weights(copy, lambda tensors: tensors.pop(name))

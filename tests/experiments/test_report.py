@@ -151,6 +151,23 @@ def test_times_are_in_minutes(blocks):
     assert (row["training"], row["at median speed"], row["with evaluation"]) == ("1.5 min", "1.3 min", "2.0 min")
 
 
+def test_times_that_the_files_of_padded_runs_do_not_hold_are_not_shown(blocks):
+    """They took tokens per second, padding apart, for those of whole rows."""
+    padded = content("hybrid", 1, arguments={"packing": "false"})
+    built = blocks(padded, content("mlm-time", 1))
+    rows = {row["arm"]: row for row in rows_below(built, "Time")}
+    names = ("tokens", "training", "at median speed", "with evaluation")
+    assert [rows["hybrid"][name] for name in names] == ["-"] * 4
+    assert rows["mlm-time"]["training"] == "1.5 min" and rows["mlm-time"]["time matched"] == "-"
+    assert "whose files do not count their tokens" in " ".join(getattr(block, "text", "") for block in built)
+
+
+def test_tokens_of_padded_runs_are_the_real_ones(blocks):
+    curves = {"tokens": [[100, 7.5e6]], "tokens_per_second": [[100, 100.0]]}
+    (row,) = rows_below(blocks(content("hybrid", 1, arguments={"packing": "false"}, curves=curves)), "Time")
+    assert (row["tokens"], row["training"]) == ("7.50 M", "1.5 min")
+
+
 def test_trivial_predictors_stand_beside_the_jepa_loss(blocks):
     losses = {"eval_mlm_loss": 6.0, "eval_jepa_loss": 0.5, "eval_trivial_loss_mean": 0.7, "eval_jepa_margin": 0.2}
     rows = rows_below(blocks(content("hybrid", 1, last=losses), content("mlm", 1)), "Training")

@@ -109,6 +109,34 @@ def test_stale_file_is_listed_with_its_reason(changes, reason):
     assert problem.startswith("mlm-2: ") and reason in problem
 
 
+def on_other_rows(name: str, number: int) -> dict:
+    """Returns what changes in a file when its probes had another number of rows."""
+    entries = content("mlm", 2)["measured"]
+    return {"measured": [entry | ({name: number} if "seeds" in entry else {}) for entry in entries]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (on_other_rows("num_train", 13_000), "numbers of rows of sst2 (probe)"),
+        (on_other_rows("num_eval", 7), "numbers of rows of sst2 (probe)"),
+        ({"model": content("mlm", 2)["model"] | {"dtype": "bfloat16"}}, "precision"),
+        ({"texts": {"sst2 (probe)": "other texts"}}, "rows of sst2 (probe)"),
+    ],
+)
+def test_file_that_was_measured_on_something_else_is_stale(changes, reason):
+    found = {Run("mlm", seed): content("mlm", seed, texts={"sst2 (probe)": "texts"}) for seed in (1, 2, 3)}
+    found[Run("mlm", 2)] |= changes
+    assert stale(found, DEFINITIONS, "evaluation") == [f"mlm-2: measured with other {reason}"]
+
+
+def test_file_from_before_texts_had_names_is_compared_by_numbers():
+    found = {Run("mlm", 1): content("mlm", 1), Run("mlm", 2): content("mlm", 2, texts={"sst2 (probe)": "texts"})}
+    assert stale(found, DEFINITIONS, "evaluation") == []
+    found[Run("mlm", 2)] |= on_other_rows("num_eval", 7)
+    assert len(stale(found, DEFINITIONS, "evaluation")) == 1
+
+
 def test_arms_with_other_rows_have_other_fingerprints():
     padded = content("hybrid", 1, data="of padded rows", arguments={"packing": "false"})
     assert stale({Run("mlm", 1): content("mlm", 1), Run("hybrid", 1): padded}, DEFINITIONS, "evaluation") == []

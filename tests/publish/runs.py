@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from predrec.commands import pretrain, report
+from predrec.eval.encoder import load_encoder
 from predrec.eval.results import write_results
 from predrec.publish.repository import assemble
 from tests.commands.test_pretrain import TINY
@@ -57,6 +58,7 @@ def evaluated_run() -> Path:
     """Returns a copy of a tiny run, without checkpoints, whose card shows results."""
     folder = copied(finished_run(), _home() / "evaluated")
     results = results_of(hybrid=1, mlm=1)
+    results.models[0]["weights"] = load_encoder(folder).weights
     add_probes(results)
     add_geometry(results, tasks=["sst2"], poolings=["mean"])
     results.commands = [f"predrec probe --models hybrid={folder} --output_dir {_home() / 'probes'}"]

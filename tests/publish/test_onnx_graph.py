@@ -148,6 +148,11 @@ def test_folder_holds_the_graph_its_tokenizer_and_configuration(small, tmp_path)
     assert json.loads((tmp_path / "onnx" / "tokenizer_config.json").read_text())["model_max_length"] == 20
 
 
+def test_graph_does_not_say_which_code_made_it(small, tmp_path):
+    exported(small, tmp_path / "onnx", "mean")
+    assert b".py" not in (tmp_path / "onnx" / "onnx" / "model.onnx").read_bytes()
+
+
 @pytest.mark.slow
 def test_example_of_the_card_runs_without_this_package(small, tmp_path):
     source, _ = exported(small, tmp_path / "tiny-onnx", "mean")

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM
-from yaml import safe_load
+from yaml import safe_dump, safe_load
 
 from predrec.commands import export
+from predrec.configuration import write_recipe
 from predrec.errors import UserError
 from predrec.publish.repository import (
     ABSOLUTE_PATH,
@@ -251,6 +253,26 @@ def test_what_is_no_absolute_path_stays(text):
     assert without_absolute_paths(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("in /home/jane, /home/jane.", "in ~, ~."),
+        ("from ../../../home/jane/x.txt on", "from x.txt on"),
+        ("/home/jane/x/y.txt and /home/janet/y", "y.txt and y"),
+        ("https://hf.co/home/jane/x", "https://hf.co/home/jane/x"),
+        ("jane/tiny", "jane/tiny"),
+    ],
+)
+def test_home_folder_is_cut_too(monkeypatch, text, expected):
+    monkeypatch.setenv("HOME", "/home/jane")
+    assert without_absolute_paths(text) == expected
+
+
+def test_home_folder_with_a_space_does_not_name_its_owner(monkeypatch):
+    monkeypatch.setenv("HOME", "/Users/John Doe")
+    assert "John" not in without_absolute_paths("see /Users/John Doe/secret project/a.txt")
+
+
 @given(st.text(alphabet="aC:/\\~. \"'()[]<=,-\n", max_size=40))
 def test_cutting_once_leaves_nothing_that_the_check_would_refuse(text):
     assert ABSOLUTE_PATH.search(without_absolute_paths(text)) is None
@@ -274,6 +296,53 @@ def test_assemble_keeps_the_last_part_of_paths(folder):
     assert results["commands"] == ["predrec probe --models hybrid=evaluated --output_dir probes"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/Users/John Doe/secret project/train.txt",
+        "../../../home/jane/secret/train.txt",
+        "~/secret project/train.txt",
+        "file:///Users/John Doe/train.txt",
+        r"C:\Users\John Doe\secret\train.txt",
+        "/Users/" + "John Doe with a name so long that YAML breaks the line " * 3 + "/train.txt",
+    ],
+)
+def test_assemble_cuts_values_that_are_paths_with_spaces(run, folder, path):
+    content = safe_load((run / "recipe.yaml").read_text())
+    write_recipe(run / "recipe.yaml", content | {"train_file": [path], "tokenizer_name": path}, "The run")
+    card = (run / "README.md").read_text()
+    (run / "README.md").write_text(card + "\n```yaml\n" + safe_dump({"train_file": [path]}) + "```\n")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"_name_or_path": path}))
+    assemble(run, folder, "me/tiny")
+    recipe = (folder / "recipe.yaml").read_text()
+    assert safe_load(recipe) == content | {
+        "train_file": ["train.txt"],
+        "tokenizer_name": "train.txt",
+        "output_dir": Path(content["output_dir"]).name,
+    }
+    assert recipe.startswith("# The run\n")
+    assert json.loads((folder / "config.json").read_text()) == config | {"_name_or_path": "train.txt"}
+    assert (folder / "README.md").read_text().endswith("```yaml\ntrain_file:\n- train.txt\n```\n")
+
+
+def test_assemble_leaves_tokens_that_look_like_paths(run, folder):
+    content = json.loads((run / "tokenizer_config.json").read_text()) | {
+        "some_token": "/",
+        "others": ["~", "..", "//"],
+    }
+    (run / "tokenizer_config.json").write_text(json.dumps(content))
+    assemble(run, folder, "me/tiny")
+    assert json.loads((folder / "tokenizer_config.json").read_text()) == content
+
+
+def test_validate_refuses_the_home_folder(assembled, monkeypatch):
+    monkeypatch.setenv("HOME", "/root")
+    (assembled / "recipe.yaml").write_text("notes: made in /root by hand\n")
+    with pytest.raises(UserError, match=r"recipe\.yaml names a path of this machine, '/root'"):
+        validate(assembled)
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "1_Pooling/config.json"])
 def test_assemble_cuts_paths_in_configurations(run, folder, name):
     (run / "1_Pooling").mkdir()
@@ -287,6 +356,24 @@ def test_assemble_cuts_paths_in_configurations(run, folder, name):
 def test_validate_refuses_an_absolute_path(assembled):
     (assembled / "recipe.yaml").write_text("train_file: /home/x/a.txt\n")
     with pytest.raises(UserError, match=r"recipe\.yaml names a path of this machine, '/home/x/a\.txt'"):
+        validate(assembled)
+
+
+@pytest.mark.parametrize(
+    ("content", "refused"),
+    [
+        (b'\x01File "/home/x/env/torch/a.py", line 3\x02', True),
+        (rb"C:\Users\Jane Doe\env\a.py", True),
+        (b'\x01File "torch/fx/a.py", line 3\x02', False),
+        (b"/encoder/layer.0/MatMul /q/w", False),
+    ],
+)
+def test_validate_refuses_a_graph_that_names_the_code_of_this_machine(assembled, content, refused):
+    (assembled / "onnx").mkdir()
+    (assembled / "onnx" / "model.onnx").write_bytes(content)
+    if not refused:
+        return validate(assembled)
+    with pytest.raises(UserError, match=r"onnx/model\.onnx names a path of this machine, '.*a\.py'"):
         validate(assembled)
 
 

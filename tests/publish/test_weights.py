@@ -193,3 +193,11 @@ def test_untrained_pooler_is_not_exported(tiny_tokenizer, tmp_path):
 def test_trained_pooler_is_exported(tiny_encoder, tmp_path):
     folder = tiny_encoder(tmp_path, "bert")
     assert_holds(load_source(str(folder), "online", False).model, load_file(folder / "model.safetensors"))
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_folder_without_a_tokenizer_is_refused(tiny_tokenizer, tmp_path, with_head):
+    folder = encoder_folder(tmp_path / "encoder", "bert", tiny_tokenizer)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    assert "there is no tokenizer, or one without words" in refuse(folder, with_head=with_head)

@@ -78,6 +78,12 @@ def test_log_names_every_term(flat):
     )
 
 
+def test_log_counts_the_tokens_since_the_last_line_without_padding(flat):
+    each, pairs = (logged(flat(packing=False, logging_steps=steps), "tokens") for steps in (1, 2))
+    assert pairs == [first + second for first, second in zip(each[::2], each[1::2], strict=True)]
+    assert max(each) < 8 * training.LENGTH == logged(flat(), "tokens")[0]
+
+
 def test_log_averages_over_the_steps_since_the_last_line(flat):
     each, pairs = flat(logging_steps=1), flat(logging_steps=2)
     losses = logged(each, "loss")
