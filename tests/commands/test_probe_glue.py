@@ -617,7 +617,7 @@ def test_evaluation_alone_scores_a_fine_tuned_model_once(finetune, encoder_dir, 
     words = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path / "run"), "--tasks", "sst2", *SILENT, *THREADS]
     assert main([*words, "--mode", "finetune", "--do_eval", "--models", f"tiny={model}"]) == 0
     results = read_results(tmp_path / "run")
-    assert len(results.select(metric="accuracy")) == len(results.predictions["tiny|0|sst2|finetune|-"]) == 1
+    assert len(results.select(metric="accuracy")) == len(results.predictions["finetune|tiny|0|sst2|finetune|-"]) == 1
 
 
 def test_evaluation_alone_refuses_several_seeds_of_one_model(refuse):
@@ -645,7 +645,8 @@ def test_fine_tuning_goes_on_from_the_newest_checkpoint_of_every_seed(finetune, 
         shutil.rmtree(run / "checkpoint-16")
     first = [(run / "checkpoint-8" / "trainer_state.json").stat().st_mtime_ns for run in runs]
     again = finetune(encoder_dir, "sst2", *words, "--resume_from_checkpoint", "true").predictions
-    np.testing.assert_array_equal(again["tiny|0|sst2|finetune|-"], expected["tiny|0|sst2|finetune|-"])
+    key = "finetune|tiny|0|sst2|finetune|-"
+    np.testing.assert_array_equal(again[key], expected[key])
     # Begun anew, it would have been written anew.
     assert [(run / "checkpoint-8" / "trainer_state.json").stat().st_mtime_ns for run in runs] == first
     assert all((run / "checkpoint-16").is_dir() for run in runs)

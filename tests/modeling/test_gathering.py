@@ -7,7 +7,7 @@ from predrec.modeling import losses
 from predrec.modeling.gathering import SpreadRows, gather_rows, process_count, process_index, total
 from predrec.modeling.losses import BATCH_LOSSES, JEPA_LOSSES
 
-from ..processes import in_two_processes, once
+from ..processes import AT_ONCE, in_two_processes, once
 from .tiny import block_batch, drift, part_of, pretraining_model
 
 PARTS = (slice(0, 1), slice(1, 3))
@@ -58,7 +58,7 @@ results["rows"] = {"gathered": gathered.detach(), "gradient": rows.grad / 2}
 torch.save(results, f"{sys.argv[1]}/{rank}.pt")
 dist.barrier()
 dist.destroy_process_group()
-"""
+""" + AT_ONCE
 
 
 def fresh_model(options):

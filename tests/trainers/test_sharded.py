@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM
 from predrec.benchmark.cluster import Sizes, fetched, traffic
 
 from ..modeling.tiny import UNPADDED_ROWS, block_batch, drift, pretraining_model
-from ..processes import in_two_processes, once
+from ..processes import AT_ONCE, in_two_processes, once
 
 STEPS, DECAY = 3, 0.9
 
@@ -47,7 +47,7 @@ if rank == 0:
     export_encoder(model, None, sys.argv[1] + "/export", state)
 dist.barrier()
 dist.destroy_process_group()
-"""
+""" + AT_ONCE
 
 
 def count_bytes(dist):

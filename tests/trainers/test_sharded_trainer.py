@@ -19,7 +19,7 @@ from transformers import AutoModelForMaskedLM
 from predrec.trainers.run_args import RunArguments
 from tests import training
 
-from ..processes import in_two_processes, once
+from ..processes import AT_ONCE, in_two_processes, once
 
 STEPS, STOP = 4, 2
 ALWAYS = {"max_steps": STEPS, "eval_steps": STOP, "save_steps": STOP, "lr_scheduler_type": "constant"}
@@ -58,7 +58,7 @@ for name in CASES:
     run(name, folder, resume_from=f"{folder}/run/checkpoint-{STOP}")
 torch.distributed.barrier()
 torch.distributed.destroy_process_group()
-"""
+""" + AT_ONCE
 
 
 def pretend_gpus():
