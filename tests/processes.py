@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 LIMIT = "import faulthandler\nfaulthandler.dump_traceback_later(240, exit=True)\n"
 """Ends a process that hangs before the test's own limit does, and says where each of its threads was."""
 AT_ONCE = "import os, sys\nsys.stdout.flush()\nos._exit(0)\n"
-"""Ends a script that holds process groups itself, which Python may not survive at its end: `predrec.trainers.ending`."""
+"""Ends a script that holds process groups itself, which Python may not survive: see `predrec.trainers.ending`."""
 
 
 def in_two_processes(code: str, folder: Path, *arguments: str, **environment: str) -> str:
