@@ -26,7 +26,8 @@ CASES = {
     "infonce, compiled": {"jepa_loss": "infonce", "objective": "jepa", "compiled": True},
 }
 
-SCRIPT = """
+SCRIPT = (
+    """
 import sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -58,7 +59,9 @@ results["rows"] = {"gathered": gathered.detach(), "gradient": rows.grad / 2}
 torch.save(results, f"{sys.argv[1]}/{rank}.pt")
 dist.barrier()
 dist.destroy_process_group()
-""" + AT_ONCE
+"""
+    + AT_ONCE
+)
 
 
 def fresh_model(options):

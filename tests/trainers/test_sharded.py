@@ -13,7 +13,8 @@ from ..processes import AT_ONCE, in_two_processes, once
 
 STEPS, DECAY = 3, 0.9
 
-SCRIPT = """
+SCRIPT = (
+    """
 import sys, torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -47,7 +48,9 @@ if rank == 0:
     export_encoder(model, None, sys.argv[1] + "/export", state)
 dist.barrier()
 dist.destroy_process_group()
-""" + AT_ONCE
+"""
+    + AT_ONCE
+)
 
 
 def count_bytes(dist):

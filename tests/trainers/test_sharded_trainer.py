@@ -46,7 +46,8 @@ MEASURED = (
     "eval_mlm_accuracy",
 )
 
-SCRIPT = """
+SCRIPT = (
+    """
 import sys, torch
 torch.set_num_threads(1)
 from tests.trainers.test_sharded_trainer import CASES, STOP, pretend_gpus, run
@@ -58,7 +59,9 @@ for name in CASES:
     run(name, folder, resume_from=f"{folder}/run/checkpoint-{STOP}")
 torch.distributed.barrier()
 torch.distributed.destroy_process_group()
-""" + AT_ONCE
+"""
+    + AT_ONCE
+)
 
 
 def pretend_gpus():
