@@ -131,9 +131,9 @@ def test_read_results_finds_the_kind_of_earlier_notes(tmp_path, note, kinds):
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
 def test_read_results_keeps_the_notes_of_committed_reports(path):
-    earlier = json.loads(path.read_text(encoding="utf-8"))["notes"]
-    found = read_results(path).notes
-    assert {key.split("|")[-1]: note for key, note in found.items()} == earlier and all("|" in key for key in found)
+    written, found = json.loads(path.read_text(encoding="utf-8"))["notes"], read_results(path).notes
+    by_task = [{key.split("|")[-1]: note for key, note in notes.items()} for notes in (written, found)]
+    assert by_task[0] == by_task[1] and all("|" in key for key in found)
 
 
 def test_read_results_takes_the_file(results, tmp_path):
