@@ -85,7 +85,7 @@ def check_resume(training: GlueTrainingArguments, runs: int) -> None:
             raise UserError(f"`resume_from_checkpoint`: {resume!r} is not a checkpoint directory.")
 
 
-def resume_point(training: GlueTrainingArguments) -> str | None:
+def checkpoint_of(training: GlueTrainingArguments) -> str | None:
     """Returns the checkpoint that a run goes on from, `None` where it begins."""
     if training.resume_from_checkpoint is True:
         return get_last_checkpoint(training.output_dir) if Path(training.output_dir).is_dir() else None
@@ -133,7 +133,7 @@ def finetune_once(
         processing_class=encoder.tokenizer,
     )
     if training.do_train:
-        trainer.train(resume_from_checkpoint=resume_point(training))
+        trainer.train(resume_from_checkpoint=checkpoint_of(training))
         if training.save_strategy != SaveStrategy.NO:
             trainer.save_model()
     if not training.do_eval:

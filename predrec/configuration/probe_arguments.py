@@ -6,6 +6,7 @@ from transformers import TrainingArguments
 
 from ..errors import UserError
 from .evaluation_arguments import check_poolings
+from .switches import switch_or_text
 
 PROBE_TRAINING = (
     "output_dir",
@@ -102,9 +103,7 @@ class GlueTrainingArguments(TrainingArguments):
     per_device_train_batch_size: int = field(default=256, metadata={"help": "Rows per update; 8 when fine-tuning."})
 
     def __post_init__(self):
-        # The command line parses it as text, as it does a path to a checkpoint.
-        if str(self.resume_from_checkpoint).lower() in ("true", "false"):
-            self.resume_from_checkpoint = str(self.resume_from_checkpoint).lower() == "true"
+        self.resume_from_checkpoint = switch_or_text(self.resume_from_checkpoint)
         super().__post_init__()
 
 

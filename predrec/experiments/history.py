@@ -5,6 +5,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from transformers.hf_argparser import string_to_bool
+
 from .run_files import rounded
 
 LEFT_OUT = ("epoch", "step", "grad_norm", "learning_rate", "total_flos")
@@ -55,14 +57,10 @@ def tokens_of(content: Mapping[str, Any]) -> float | None:
         lines = [int(step) for step, _ in content["curves"]["tokens_per_second"]]
         updates = sum(step - before for before, step in pairwise([0, *lines]) if step in counted)
         return sum(counted.values()) / updates * content["steps"]
-    padded = not _is_true(content["arguments"].get("packing", True))
-    if padded and not _is_true(content["arguments"].get("padding_is_text", False)):
+    padded = not string_to_bool(content["arguments"].get("packing", True))
+    if padded and not string_to_bool(content["arguments"].get("padding_is_text", False)):
         return None
     return content["tokens"]
-
-
-def _is_true(value: Any) -> bool:
-    return str(value).lower() in ("true", "yes", "t", "y", "1")
 
 
 def training_seconds(speeds: Sequence[Sequence[float]], steps: int, change: float = 0) -> tuple[float, float]:

@@ -9,6 +9,8 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import is_torch_tf32_available
 
+from ..configuration.switches import switch_or_text
+
 FIXED = {
     "remove_unused_columns": (False, "the collator needs example numbers and epochs"),
     "label_smoothing_factor": (0.0, "the model computes its own loss"),
@@ -111,11 +113,8 @@ class RunArguments(TrainingArguments):
     def __post_init__(self):
         if not self.output_dir:
             raise ValueError("`output_dir` is missing: say where checkpoints and the trained model go.")
-        # The command line parses both as text, as it does a path to a checkpoint; "true" means the newest one.
-        for name in ("resume_from_checkpoint", "fsdp"):
-            value = getattr(self, name)
-            if isinstance(value, str) and value.lower() in ("true", "false"):
-                setattr(self, name, value.lower() == "true")
+        self.resume_from_checkpoint = switch_or_text(self.resume_from_checkpoint)  # True means the newest one.
+        self.fsdp = switch_or_text(self.fsdp)
         # Without this, the stock class refuses bf16 on machines that have nothing but a CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.tf32 is None and not self.use_cpu and is_torch_tf32_available():
