@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..errors import UserError
+from ..whole_files import whole_file
 from .encoder import FrozenEncoder, Text
 from .pooling import attention_draw, cls_pooling, max_pooling, mean_pooling
 
@@ -112,10 +113,8 @@ class EmbeddingCache:
         """Adds entries: tensors with one row per key, or, for `states`, `states` and `offsets`."""
         tensors = {"keys": torch.from_numpy(np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16).copy()), **tensors}
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"{group}-{uuid4().hex}.safetensors"
-            save_file(tensors, path.with_suffix(".tmp"), metadata={"group": group})
-            path.with_suffix(".tmp").replace(path)  # A reader sees the whole file or none.
+            with whole_file(self.folder / f"{group}-{uuid4().hex}.safetensors") as staging:
+                save_file(tensors, staging, metadata={"group": group})
         self._index(group, tensors)
 
     def get(self, group: str, name: str, keys: Sequence[bytes]) -> Tensor:

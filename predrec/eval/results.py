@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..whole_files import whole_file
 
 SCHEMA_VERSION = 1
 SETTINGS = ("num_train", "num_eval", "num_epochs", "batch_size")
@@ -145,8 +146,7 @@ def add_record(results: Results, **fields: Any) -> None:
 
 def write_results(folder: str | Path, results: Results) -> Path:
     """Writes `results.json`, and `predictions.npz` where there are predictions; returns the path of the first."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    path, predictions = Path(folder) / "results.json", Path(folder) / "predictions.npz"
     record_lines = [
         json.dumps({name: value for name, value in asdict(record).items() if value is not None})
         for record in results.records
@@ -164,11 +164,12 @@ def write_results(folder: str | Path, results: Results) -> Path:
     ]
     text = json.dumps(head, indent=1)[:-2]
     text += ',\n "records": [\n  ' + ",\n  ".join(record_lines) + '\n ],\n "spectra": [\n  ' + ",\n  ".join(spectra)
-    path = folder / "results.json"
-    path.write_text(text + "\n ]\n}\n", encoding="utf-8")
-    (folder / "predictions.npz").unlink(missing_ok=True)
+    predictions.unlink(missing_ok=True)  # Scores may lie without predictions, never beside those of others.
+    with whole_file(path) as staging:
+        staging.write_text(text + "\n ]\n}\n", encoding="utf-8")
     if results.predictions:
-        np.savez_compressed(folder / "predictions.npz", **results.predictions)
+        with whole_file(predictions) as staging, open(staging, "wb") as file:
+            np.savez_compressed(file, **results.predictions)
     return path
 
 

@@ -1,7 +1,6 @@
 """`runs/<arm>-<seed>.json`: what a finished run leaves, small enough to commit; how runs are put together."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..eval.results import BASELINES, Record, Results, notes_by_kind
+from ..whole_files import whole_file
 from .definition import Run
 
 FORMAT = 1
@@ -94,10 +94,8 @@ def write_run(path: Path, content: dict[str, Any]) -> Path:
             lines.append(f" {json.dumps(name)}: {opening}\n" + ",\n".join(parts) + f"\n {closing}")
         else:
             lines.append(f" {json.dumps(name)}: {json.dumps(value)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    staging.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    os.replace(staging, path)
+    with whole_file(path) as staging:
+        staging.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return path
 
 

@@ -186,6 +186,19 @@ def test_write_results_does_not_keep_predictions_of_earlier_results(results, tmp
     assert read_results(tmp_path).predictions == {}
 
 
+def test_write_results_keeps_earlier_results_when_writing_fails(results, tmp_path, monkeypatch):
+    write_results(tmp_path, results)
+
+    def full(*_, **__):
+        raise OSError("The disk is full")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="full"):
+        write_results(tmp_path, results_of(0.5))
+    assert read_results(tmp_path).records == results.records
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_results_name_the_versions_of_the_libraries():
     assert tuple(Results().versions) == LIBRARIES
 
