@@ -25,17 +25,22 @@ def estimate(run: Run, finished: Mapping[Run, Mapping[str, Any]], tokens: Mappin
         tokens (`dict[str, int]`): Training tokens of each arm, where they are known beforehand.
 
     Returns:
-        Seconds: the mean of finished runs of the same arm; where there is none, of all runs, by their tokens. `None`
-        when nothing has finished.
+        Seconds: the mean of finished runs of the same arm; where there is none, of all runs, with the training by its
+        tokens and the evaluation as it was. `None` when nothing has finished.
     """
     same = [seconds_of(content) for other, content in finished.items() if other.arm == run.arm]
     if same:
         return sum(same) / len(same)
     if not finished:
         return None
+    training = sum(content["seconds"].get("training", 0.0) for content in finished.values())
+    everything = sum(map(seconds_of, finished.values()))
     own = tokens.get(run.arm)
-    scaled = [seconds_of(content) * (own / content["tokens"] if own else 1.0) for content in finished.values()]
-    return sum(scaled) / len(scaled)
+    if not own:
+        return everything / len(finished)
+    # Over all runs together: one of a few updates would make of its start a speed, and days of that.
+    trained = sum(content["tokens"] for content in finished.values())
+    return training / trained * own + (everything - training) / len(finished)
 
 
 def time_left(

@@ -30,7 +30,13 @@ def test_estimate_is_the_mean_of_the_same_arm():
 
 
 def test_estimate_of_a_new_arm_goes_by_tokens():
-    assert estimate(Run("hybrid", 1), {Run("mlm", 1): content("mlm", 1)}, TOKENS) == 240
+    assert estimate(Run("hybrid", 1), {Run("mlm", 1): content("mlm", 1)}, TOKENS) == 210
+
+
+def test_estimate_of_a_new_arm_is_not_led_astray_by_runs_of_a_few_updates():
+    untrained = content("untrained", 1, tokens=128, seconds={"training": 1.0, "probes": 20.0})
+    finished = {Run("mlm", 1): content("mlm", 1), Run("untrained", 1): untrained}
+    assert estimate(Run("hybrid", 1), finished, TOKENS) == pytest.approx(205, rel=0.01)
 
 
 def test_estimate_of_unknown_tokens_is_the_mean_of_all():
@@ -39,7 +45,7 @@ def test_estimate_of_unknown_tokens_is_the_mean_of_all():
 
 def test_time_left_adds_up():
     finished = {Run("mlm", 1): content("mlm", 1)}
-    assert time_left(remaining(ORDER, finished), finished, TOKENS) == 240 + 120 + 240
+    assert time_left(remaining(ORDER, finished), finished, TOKENS) == 210 + 120 + 210
 
 
 def test_time_left_is_unknown_at_first():
