@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..benchmark.settings import ARMS, QUICK, SIZES
 from ..errors import UserError
+from ..rules import at_least, check_values
 
 DEFAULTS = {"arms": tuple(ARMS), "rounds": 3, "steps": 4, "warmup_steps": 3}
 QUICK_DEFAULTS = {"arms": QUICK, "rounds": 1, "steps": 2, "warmup_steps": 2}
@@ -56,10 +57,7 @@ class BenchmarkArguments:
             for value in values:
                 if value not in known:
                     raise UserError(f"`{name}`: {value!r} must be one of {', '.join(known)}.")
-        for name in ("max_seq_length", "batch_size", "rounds", "steps", "warmup_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
-        if self.num_workers < 0:
-            raise UserError(f"`num_workers` is {self.num_workers}; it must not be negative.")
+        positive_counts = at_least(1, "max_seq_length", "batch_size", "rounds", "steps", "warmup_steps")
+        check_values(self, [positive_counts, at_least(0, "num_workers")])
         if not Path(self.output).parent.is_dir():
             raise UserError(f"`output`: there is no folder {Path(self.output).parent}.")

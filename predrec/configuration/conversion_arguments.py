@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..errors import UserError
+from ..rules import at_least, check_values
 
 
 @dataclass
@@ -22,7 +22,4 @@ class ConversionArguments:
     predictor_num_attention_heads: int | None = field(default=None, metadata={"help": "Heads of the predictor."})
 
     def __post_init__(self):
-        for name in ("num_attention_heads", "predictor_num_attention_heads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"`{name}` is {value}; it must be at least 1.")
+        check_values(self, [at_least(1, "num_attention_heads", "predictor_num_attention_heads")])

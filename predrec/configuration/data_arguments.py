@@ -1,20 +1,67 @@
 """Arguments for data, tokenizer and masks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ..data_collators.block_masks import MIN_JEPA_LENGTH, smallest_context
-from ..data_collators.collator import is_crop_length
+from ..data_collators.collator import check_masks
 from ..data_collators.tokenizers import MAX_VOCABULARY
+from ..errors import UserError
+from ..rules import at_least, at_most, check_values, proper_share
 
-LARGEST = {
-    "max_seq_length": 2**20,
-    "num_target_blocks": 64,
-    "num_mask_sets": 64,
-    "preprocessing_num_workers": 1024,
-    "vocab_size": MAX_VOCABULARY,
-}
-"""Far beyond what anyone trains; what lies further is a slip of the finger that would fill the memory."""
+RULES = (
+    proper_share("validation_share"),
+    at_least(1, "max_validation_documents", "num_target_blocks", "preprocessing_num_workers"),
+    at_least(MIN_JEPA_LENGTH, "max_characters", "max_seq_length"),  # Shorter texts have no targets.
+    at_least(100, "vocab_size"),
+    at_most(2**20, "max_seq_length"),
+    at_most(64, "num_target_blocks", "num_mask_sets"),
+    at_most(1024, "preprocessing_num_workers"),
+    at_most(MAX_VOCABULARY, "vocab_size"),
+    ("the name of the column that holds the text", ("text_column",), bool),
+)
+"""What single arguments must be, beside what masks need."""
+
+CONFLICTS: tuple[tuple[Callable[["DataArguments"], Any], str], ...] = (
+    (
+        lambda given: given.vocab_size is not None and given.tokenizer_name and not given.train_tokenizer,
+        "`vocab_size` sizes a trained tokenizer; `tokenizer_name` already has one. Drop either.",
+    ),
+    (
+        lambda given: given.train_tokenizer and given.tokenizer_name,
+        "`train_tokenizer` and `tokenizer_name` exclude each other: drop one.",
+    ),
+    (
+        lambda given: given.dataset_name and given.train_file,
+        "`dataset_name` and `train_file` are both given: choose one source.",
+    ),
+    (
+        lambda given: given.dataset_config_name and not given.dataset_name,
+        "`dataset_config_name` is given without `dataset_name`.",
+    ),
+    (
+        lambda given: given.streaming and not (given.dataset_name or given.train_file),
+        "`streaming` needs `train_file` or `dataset_name`; the embedded corpus is in memory.",
+    ),
+    (
+        lambda given: given.isolate_documents and not given.packing,
+        "`isolate_documents` is about packed rows: without `packing` a row is one document anyway.",
+    ),
+    (
+        lambda given: given.padding_is_text and given.packing,
+        "`padding_is_text` needs rows with padding: set `packing` to false.",
+    ),
+    (
+        lambda given: given.isolate_documents and given.streaming,
+        "`isolate_documents` needs to know where documents begin, which `streaming` does not.",
+    ),
+    (
+        lambda given: given.streaming and given.train_tokenizer,
+        "`train_tokenizer` reads the corpus twice; with `streaming` give `tokenizer_name`.",
+    ),
+)
+"""What does not go together, and what to say then."""
 
 
 @dataclass
@@ -89,70 +136,14 @@ class DataArguments:
     min_context_tokens: int = field(default=32, metadata={"help": "Tokens that stay visible in rows of 128 or more."})
 
     def __post_init__(self):
-        for name in ("mlm_probability", "mask_replace_prob", "random_replace_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1].")
-        if self.mlm_probability == 0:
-            raise ValueError("`mlm_probability` is 0: nothing would be reconstructed; it must be positive.")
-        if self.mask_replace_prob + self.random_replace_prob > 1:
-            raise ValueError(
-                f"`mask_replace_prob` ({self.mask_replace_prob}) and `random_replace_prob` "
-                f"({self.random_replace_prob}) add up to more than 1."
-            )
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"`validation_share` is {self.validation_share}; it must lie strictly between 0 and 1.")
-        for name in ("max_validation_documents", "num_target_blocks", "num_mask_sets", "min_context_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
-        if self.max_characters is not None and self.max_characters < MIN_JEPA_LENGTH:
-            raise ValueError(
-                f"`max_characters` is {self.max_characters}; it must be at least {MIN_JEPA_LENGTH}, for texts to have "
-                "targets."
-            )
-        if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:
-            raise ValueError(
-                f"`preprocessing_num_workers` is {self.preprocessing_num_workers}; it must be at least 1."
-            )
-        for name, largest in LARGEST.items():
-            if (getattr(self, name) or 0) > largest:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at most {largest:,}.")
-        if not self.text_column:
-            raise ValueError("`text_column` is empty; it must name the column that holds the text.")
-        if self.max_seq_length < MIN_JEPA_LENGTH:
-            raise ValueError(
-                f"`max_seq_length` is {self.max_seq_length}; the masks need at least {MIN_JEPA_LENGTH} tokens."
-            )
-        if self.vocab_size is not None and not self.train_tokenizer and self.tokenizer_name:
-            raise ValueError("`vocab_size` sizes a trained tokenizer; `tokenizer_name` already has one. Drop either.")
-        if self.train_tokenizer and self.tokenizer_name:
-            raise ValueError("`train_tokenizer` and `tokenizer_name` exclude each other: drop one.")
-        if self.vocab_size is not None and self.vocab_size < 100:
-            raise ValueError(f"`vocab_size` is {self.vocab_size}; a tokenizer needs at least 100 tokens.")
-        if self.dataset_name and self.train_file:
-            raise ValueError("`dataset_name` and `train_file` are both given: choose one source.")
-        if self.dataset_config_name and not self.dataset_name:
-            raise ValueError("`dataset_config_name` is given without `dataset_name`.")
-        if self.streaming and not (self.dataset_name or self.train_file):
-            raise ValueError("`streaming` needs `train_file` or `dataset_name`; the embedded corpus is in memory.")
-        if self.isolate_documents and not self.packing:
-            raise ValueError(
-                "`isolate_documents` is about packed rows: without `packing` a row is one document anyway."
-            )
-        if self.padding_is_text and self.packing:
-            raise ValueError("`padding_is_text` needs rows with padding: set `packing` to false.")
-        if self.isolate_documents and self.streaming:
-            raise ValueError("`isolate_documents` needs to know where documents begin, which `streaming` does not.")
-        if self.streaming and self.train_tokenizer:
-            raise ValueError("`train_tokenizer` reads the corpus twice; with `streaming` give `tokenizer_name`.")
-        self._check_scales()
+        check_masks(self)
+        check_values(self, RULES)
+        for holds, message in CONFLICTS:
+            if holds(self):
+                raise UserError(message)
+        self._check_room()
 
-    def _check_scales(self):
-        for name in ("context_scale", "target_scale"):
-            scale = getattr(self, name)
-            if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-                raise ValueError(f"`{name}` is {scale}; it must be two numbers with 0 < LO <= HI <= 1.")
-        if not is_crop_length(self.crop_length):
-            raise ValueError(f"`crop_length` is {self.crop_length}; it must be two numbers with 1 <= LO <= HI.")
+    def _check_room(self):
         # The last resort of the sampler: the largest context and the smallest targets, none of them overlapping. Rows
         # that are not packed may be shorter: the rule is strictest at 128 tokens.
         hidden = self.num_target_blocks * self.target_scale[0] if self.context_excludes_targets else 0
@@ -162,7 +153,7 @@ class DataArguments:
         for length in lengths:
             needed = smallest_context(length, self.min_context_tokens)
             if share * length < needed:
-                raise ValueError(
+                raise UserError(
                     f"`context_scale` {self.context_scale} and {self.num_target_blocks} targets of `target_scale` "
                     f"{self.target_scale} can leave {max(0, round(share * length))} of {length} tokens visible, but "
                     f"`min_context_tokens` asks for {needed}: make the context larger, or targets smaller or fewer."

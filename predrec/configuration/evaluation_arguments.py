@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
+from ..rules import at_least, check_values
 
 POOLINGS = ("mean", "max", "weighted", "attention", "cls", "embeddings", "attention-trained", "weighted-trained")
 
@@ -39,10 +40,7 @@ class EncoderArguments:
     def __post_init__(self):
         if bool(self.models) == bool(self.model_name_or_path):
             raise UserError("Give `models` (name=DIR ...) or `model_name_or_path`, one of them.")
-        for name in ("max_seq_length", "num_attention_draws", "num_threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"`{name}` is {value}; it must be at least 1.")
+        check_values(self, [at_least(1, "max_seq_length", "num_attention_draws", "num_threads")])
 
     def named_models(self) -> dict[str, list[str]]:
         """Returns the directories of each model: one per pre-training seed.

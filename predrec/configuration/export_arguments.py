@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..errors import UserError
+from ..rules import at_least, check_values
 
 FORMATS = ("transformers", "sentence-transformers", "onnx")
 POOLINGS = ("mean", "cls", "max")
@@ -41,8 +42,7 @@ class ExportArguments:
                         f"`{name}` has no effect on `format` transformers, which gives token states: drop it, or use "
                         "sentence-transformers or onnx."
                     )
-        if self.max_seq_length is not None and self.max_seq_length < 1:
-            raise UserError(f"`max_seq_length` is {self.max_seq_length}; it must be at least 1.")
+        check_values(self, [at_least(1, "max_seq_length")])
         if self.format == "sentence-transformers" and self.pooling is None:
             self.pooling = "mean"
         if self.normalize and self.pooling is None:

@@ -5,6 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import UserError
+from ..rules import at_least, check_values, proper_share, share_below_one
+
+DATA_RULES = (
+    at_least(8, "generated_pairs", "generated_test_pairs", "max_seq_length"),
+    at_least(0, "generated_depth"),
+    at_least(1, "max_train_samples", "max_eval_samples", "max_test_samples"),
+    proper_share("validation_share"),
+)
+
+MODEL_RULES = (at_least(1, "lora_rank"), at_least(300, "vocab_size"), share_below_one("lora_dropout"))
 
 
 @dataclass
@@ -59,13 +69,7 @@ class LLMDataArguments:
     double_bos: bool = field(default=False, metadata={"help": "Let the tokenizer add tokens to rendered templates."})
 
     def __post_init__(self):
-        for name in ("generated_pairs", "generated_test_pairs", "max_seq_length"):
-            _at_least(self, name, 8)
-        _at_least(self, "generated_depth", 0)
-        for name in ("max_train_samples", "max_eval_samples", "max_test_samples"):
-            _at_least(self, name, 1)
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"`validation_share` is {self.validation_share}; it must lie between 0 and 1.")
+        check_values(self, DATA_RULES)
         if self.readout not in ("content_end", "template_end"):
             try:
                 index = int(self.readout)
@@ -134,10 +138,7 @@ class LLMModelArguments:
             raise ValueError("`train_tokenizer` is for `init: random` without `tokenizer_name`.")
         if self.use_lora and self.init == "random":
             raise ValueError("`use_lora` saves adapters alone: the weights of `init: random` would be lost. Drop one.")
-        _at_least(self, "lora_rank", 1)
-        _at_least(self, "vocab_size", 300)
-        if not 0 <= self.lora_dropout < 1:
-            raise ValueError(f"`lora_dropout` is {self.lora_dropout}; it must lie in [0, 1).")
+        check_values(self, MODEL_RULES)
 
 
 @dataclass
@@ -167,11 +168,4 @@ class LLMRunArguments:
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise UserError(f"`{name}` {values} names something twice.")
-        for name in ("max_new_tokens", "generation_batch_size"):
-            _at_least(self, name, 1)
-
-
-def _at_least(arguments: Any, name: str, least: int) -> None:
-    value = getattr(arguments, name)
-    if value is not None and value < least:
-        raise ValueError(f"`{name}` is {value}; it must be at least {least}.")
+        check_values(self, [at_least(1, "max_new_tokens", "generation_batch_size")])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..errors import UserError
+from ..rules import at_least, check_values
 from .evaluation_arguments import EncoderArguments
 
 
@@ -34,10 +35,7 @@ class LLMEvaluationArguments:
             raise UserError("`output_dir` is missing: say where results go.")
         if not self.generate and not self.geometry:
             raise UserError("`generate` and `geometry` are both off: there is nothing to do.")
-        for name in ("max_new_tokens", "batch_size", "num_threads", "max_test_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"`{name}` is {value}; it must be at least 1.")
+        check_values(self, [at_least(1, "max_new_tokens", "batch_size", "num_threads", "max_test_samples")])
 
     def named_models(self) -> dict[str, list[str]]:
         """Returns the directories of each model: one per seed."""

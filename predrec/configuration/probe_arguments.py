@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from ..errors import UserError
+from ..rules import at_least, check_values, positive, proper_share, share_below_one
 from .evaluation_arguments import check_poolings
 from .switches import switch_or_text
 
@@ -27,6 +28,19 @@ PROBE_ONLY = (
 )
 
 VECTORS = ("raw", "whitened")
+
+PROBE_RULES = (
+    at_least(1, "seeds", "mlp_size"),
+    at_least(0, "whitening_epsilon"),
+    share_below_one("dropout"),
+    proper_share("validation_share"),
+)
+
+TRAINING_RULES = (
+    at_least(1, "per_device_train_batch_size"),
+    at_least(0, "weight_decay", "seed"),
+    positive("learning_rate"),
+)
 
 
 @dataclass
@@ -80,15 +94,7 @@ class ProbeArguments:
         for name in ("whitening_file", "whitening_epsilon"):
             if getattr(self, name) is not None and "whitened" not in self.vectors:
                 raise UserError(f"`{name}` has no effect without `--vectors whitened`.")
-        if self.whitening_epsilon is not None and self.whitening_epsilon < 0:
-            raise UserError(f"`whitening_epsilon` is {self.whitening_epsilon}; it must be at least 0.")
-        for name in ("seeds", "mlp_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"`dropout` is {self.dropout}; it must lie in [0, 1).")
-        if self.validation_share is not None and not 0 < self.validation_share < 1:
-            raise UserError(f"`validation_share` is {self.validation_share}; it must lie in (0, 1).")
+        check_values(self, PROBE_RULES)
 
 
 @dataclass
@@ -130,8 +136,4 @@ def check_mode(mode: str, given: dict, training: GlueTrainingArguments) -> None:
             "`load_best_model_at_end` would choose by the split that is reported: drop it, or choose on rows that are "
             "held out, with `--validation_share`."
         )
-    for name, least in (("per_device_train_batch_size", 1), ("weight_decay", 0), ("seed", 0)):
-        if getattr(training, name) < least:
-            raise UserError(f"`{name}` is {getattr(training, name)}; it must be at least {least}.")
-    if not training.learning_rate > 0:
-        raise UserError(f"`learning_rate` is {training.learning_rate}; it must be positive.")
+    check_values(training, TRAINING_RULES)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError
+from ..rules import at_least, check_values, positive
 
 
 @dataclass
@@ -44,10 +45,7 @@ class ReproduceArguments:
     num_threads: int | None = field(default=None, metadata={"help": "CPU threads; all cores if absent."})
 
     def __post_init__(self):
-        if self.max_hours is not None and not 0 < self.max_hours < float("inf"):
-            raise UserError(f"`max_hours` is {self.max_hours}; it must be positive.")
-        if self.num_threads is not None and self.num_threads < 1:
-            raise UserError(f"`num_threads` is {self.num_threads}; it must be at least 1.")
+        check_values(self, [positive("max_hours"), at_least(1, "num_threads")])
         if self.report_only and self.plan_only:
             raise UserError("`report_only` and `plan_only` exclude each other: give one of them.")
 

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ..errors import UserError
 from ..modeling.layout import Layout
+from ..rules import at_least, check_values, share
 from .block_masks import BlockMasks, draw_block_masks, num_draws
 from .crops import NUM_DRAWS, draw_crops
 from .features import check_vocabulary, checked_features
@@ -16,30 +18,48 @@ from .masked_tokens import MaskingUnit, choose_tokens, corrupt_tokens, special_t
 from .randomness import example_generator
 
 
-def is_crop_length(value: Sequence[int]) -> bool:
+def _is_crop_length(value: Sequence[int]) -> bool:
     """Returns whether the value is a range of lengths."""
     return len(value) == 2 and all(isinstance(part, int) for part in value) and 1 <= value[0] <= value[1]
 
 
-RULES = (
-    ("a share, above 0 and at most 1", ("mlm_probability",), lambda value: 0 < value <= 1),
-    ("a share, from 0 to 1", ("mask_replace_prob", "random_replace_prob"), lambda value: 0 <= value <= 1),
+MASK_RULES = (
+    ("above 0 and at most 1", ("mlm_probability",), lambda value: 0 < value <= 1),
+    share("mask_replace_prob", "random_replace_prob"),
     (
         "two shares LO and HI with 0 < LO <= HI <= 1",
         ("context_scale", "target_scale"),
         lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
     ),
-    ("two numbers of tokens LO and HI with 1 <= LO <= HI", ("crop_length",), is_crop_length),
-    ("not negative", ("seed", "num_target_blocks", "fixed_epoch"), lambda value: value >= 0),
-    (
-        "at least 1",
-        ("num_mask_sets", "min_context_tokens", "pad_to_multiple_of", "max_seq_length"),
-        lambda value: value >= 1,
-    ),
+    ("two numbers of tokens LO and HI with 1 <= LO <= HI", ("crop_length",), _is_crop_length),
+    at_least(1, "num_mask_sets", "min_context_tokens", "max_seq_length"),
     ("token, word or span", ("masking_unit",), lambda value: value in get_args(MaskingUnit)),
+)
+"""What those arguments must be that decide the masks."""
+
+OWN_RULES = (
+    at_least(0, "seed", "num_target_blocks", "fixed_epoch"),
+    at_least(1, "pad_to_multiple_of"),
     ("full or context", ("label_view",), lambda value: value in ("full", "context")),
 )
-"""What the collator's arguments must be: the rule in words, the arguments, the check. Absent values pass."""
+"""What the others must be."""
+
+
+def check_masks(arguments: Any) -> None:
+    """Refuses arguments that no masks can be made with.
+
+    Args:
+        arguments (`Any`): With the fields of `MASK_RULES`.
+
+    Raises:
+        UserError: Naming the field and its value.
+    """
+    check_values(arguments, MASK_RULES)
+    if arguments.mask_replace_prob + arguments.random_replace_prob > 1:
+        raise UserError(
+            f"`mask_replace_prob` ({arguments.mask_replace_prob}) and `random_replace_prob` "
+            f"({arguments.random_replace_prob}) add up to more than 1."
+        )
 
 
 @dataclass
@@ -132,16 +152,8 @@ class DataCollatorForPreTraining:
             self._word_starts = word_start_table(self.tokenizer)
 
     def _check(self):
-        for rule, names, holds in RULES:
-            for name in names:
-                value = getattr(self, name)
-                if value is not None and not holds(value):
-                    raise ValueError(f"`{name}` is {value!r}; it must be {rule}.")
-        if self.mask_replace_prob + self.random_replace_prob > 1:
-            raise ValueError(
-                f"`mask_replace_prob` ({self.mask_replace_prob}) and `random_replace_prob` "
-                f"({self.random_replace_prob}) add up to more than 1."
-            )
+        check_masks(self)
+        check_values(self, OWN_RULES)
         if self.padding_is_text and not self.max_seq_length:
             raise ValueError("`padding_is_text` needs `max_seq_length`, the length that rows are filled up to.")
 

@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from ..rules import check_values, positive, share, share_below_one
 from .configuration_predrec import PredRecConfig
 
 Objective = Literal["hybrid", "mlm", "jepa"]
@@ -19,6 +20,12 @@ ContextText = Literal["masked", "original"]
 MlmView = Literal["full", "context"]
 COLLAPSING = ("cosine", "smooth_l1", "mse")
 """Losses that nothing keeps from making all targets alike, but that no gradient reaches these."""
+
+RULES = (
+    share("loss_lambda", "loss_lambda_end"),
+    share_below_one("jepa_dropout", "jepa_start", "center_decay"),
+    positive("jepa_temperature", "jepa_regularizer_weight", "whiten_epsilon"),
+)
 
 
 @strict
@@ -155,29 +162,15 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             raise ValueError("`attend_to_padding` is for trained checkpoints: set it to false to train further.")
         if self.padding_is_text and self.encoder_config.model_type != "predrec":
             raise ValueError("`padding_is_text` is for predrec encoders, which go on attending to padding afterwards.")
-        lambdas = {"loss_lambda": self.loss_lambda, "loss_lambda_end": self.loss_lambda_end}
-        for name, value in lambdas.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{name}` is {value}; it must lie in [0, 1].")
+        check_values(self, RULES)
         if self.loss_weighting in ("learned", "uncertainty") and not 0 < self.loss_lambda < 1:
             raise ValueError(
                 f"`loss_lambda` is {self.loss_lambda}, but `loss_weighting={self.loss_weighting}` starts from it and "
                 "needs a value strictly between 0 and 1."
             )
         for name in ("jepa_dropout", "jepa_start"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise ValueError(f"`{name}` is {value}; it must lie in [0, 1).")
-            if value and self.objective != "hybrid":
+            if getattr(self, name) and self.objective != "hybrid":
                 raise ValueError(f"`{name}` needs `objective=hybrid`: {self.objective} has no loss to go on with.")
-        if not 0 <= self.center_decay < 1:
-            raise ValueError(f"`center_decay` is {self.center_decay}; it must lie in [0, 1).")
-        if self.jepa_temperature <= 0:
-            raise ValueError(f"`jepa_temperature` is {self.jepa_temperature}; it must be positive.")
-        if self.jepa_regularizer_weight <= 0:
-            raise ValueError(f"`jepa_regularizer_weight` is {self.jepa_regularizer_weight}; it must be positive.")
-        if self.whiten_epsilon <= 0:
-            raise ValueError(f"`whiten_epsilon` is {self.whiten_epsilon}; it must be positive.")
         if self.has_jepa_branch and not self.has_target_encoder and self.jepa_loss in COLLAPSING:
             raise ValueError(
                 f"`target_network=online` needs a loss that holds vectors apart: with jepa_loss={self.jepa_loss}, "
@@ -192,7 +185,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
                 ) from None
             depth = getattr(self.encoder_config, "num_hidden_layers", None)
             if self.target_layers < 0 or (depth is not None and self.target_layers > depth):
-                raise ValueError(f"`target_layers` is {self.target_layers}; it must lie in [0, {depth}].")
+                raise ValueError(f"`target_layers` is {self.target_layers}; it must be in [0, {depth}].")
         if self.objective == "mlm" and self.mlm_view == "context":
             raise ValueError("`mlm_view=context` needs a context pass, which `objective=mlm` does not make.")
         if self.context_text == "original" and self.mlm_view == "context":

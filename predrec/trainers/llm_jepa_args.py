@@ -5,6 +5,7 @@ from typing import Literal
 
 from ..modeling.modeling_llm_jepa import LLMJepaObjective
 from ..modeling.predictor_tokens import MAX_PREDICTOR_TOKENS
+from ..rules import at_least, at_most, not_negative, positive, share_below_one
 from .run_args import RunArguments
 
 DEFAULT_LAMBDA = {"ntp": 0.0, "llm_jepa": 1.0, "tube": 0.02}
@@ -70,6 +71,15 @@ class LLMJepaArguments(RunArguments):
         default=False, metadata={"help": "Add the losses of accumulated batches up instead of averaging over tokens."}
     )
 
+    RULES = (
+        *RunArguments.RULES,
+        at_least(0, "num_predictor_tokens"),
+        at_most(MAX_PREDICTOR_TOKENS, "num_predictor_tokens"),
+        share_below_one("jepa_dropout", "lambda_warmup"),
+        not_negative("jepa_lambda", "gamma"),
+        positive("temperature"),
+    )
+
     BEST_BY = ("eval_ntp_loss", "eval_jepa_loss", "eval_loss")
 
     def __post_init__(self):
@@ -79,19 +89,6 @@ class LLMJepaArguments(RunArguments):
 
     def _check(self):
         super()._check()
-        if not 0 <= self.num_predictor_tokens <= MAX_PREDICTOR_TOKENS:
-            raise ValueError(
-                f"`num_predictor_tokens` is {self.num_predictor_tokens}; it must be between 0 and "
-                f"{MAX_PREDICTOR_TOKENS}."
-            )
-        for name in ("jepa_dropout", "lambda_warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1).")
-        for name in ("jepa_lambda", "gamma"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must not be negative.")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"`temperature` is {self.temperature}; it must be positive.")
         if self.gamma == 0 and (self.method == "ntp" or self.jepa_lambda == 0):
             raise ValueError("`gamma` is 0 and there is no second term: nothing would be trained.")
         if self.max_flops is not None and self.max_steps > 0:

@@ -1,6 +1,5 @@
 """Training arguments of every objective: what the stock class has wrong for them, and the checks."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +9,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import is_torch_tf32_available
 
 from ..configuration.switches import switch_or_text
+from ..rules import at_least, at_most, check_values, not_negative, positive, share, share_below_one
 
 FIXED = {
     "remove_unused_columns": (False, "the collator needs example numbers and epochs"),
@@ -69,43 +69,21 @@ class RunArguments(TrainingArguments):
     )
 
     RULES = (
-        ("in [0, 1]", ("ema_decay", "ema_decay_end"), lambda value: 0 <= value <= 1),
-        (
-            "at least 1",
-            (
-                *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
-                *("num_threads", "max_skipped_steps"),
-            ),
-            lambda value: value >= 1,
-        ),
-        (
-            "positive and finite",
-            ("learning_rate", "num_train_epochs", "logging_steps", "eval_steps", "save_steps"),
-            lambda value: 0 < value < math.inf,
-        ),
-        (
-            "not negative, and finite",
-            ("weight_decay", "max_grad_norm", "warmup_steps", "seed", "data_seed", "dataloader_num_workers"),
-            lambda value: 0 <= value < math.inf,
-        ),
+        share("ema_decay", "ema_decay_end"),
+        at_least(1, "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+        at_least(1, "num_threads", "max_skipped_steps"),
+        positive("learning_rate", "adam_epsilon", "num_train_epochs", "logging_steps", "eval_steps", "save_steps"),
+        not_negative("weight_decay", "max_grad_norm", "warmup_steps", "seed", "data_seed", "dataloader_num_workers"),
         ("positive, or -1 to go by epochs", ("max_steps",), lambda value: value == -1 or value > 0),
         ("at least 1, or 0 to keep all", ("save_total_limit",), lambda value: value >= 0),
-        ("at least 0 and below 1", ("adam_beta1", "adam_beta2"), lambda value: 0 <= value < 1),
-        ("positive", ("adam_epsilon",), lambda value: value > 0),
-        # Beyond these lies no machine, but a slip of the finger, and a program that never ends or runs full.
+        share_below_one("adam_beta1", "adam_beta2"),
         ("below 2**32", ("seed", "data_seed"), lambda value: value < 2**32),
-        ("at most 1024", ("num_threads", "dataloader_num_workers"), lambda value: value <= 1024),
-        (
-            "at most 1,000,000",
-            (
-                *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
-                "num_train_epochs",
-            ),
-            lambda value: value <= 10**6,
-        ),
-        ("at most 1,000,000,000", ("max_steps",), lambda value: value <= 10**9),
+        at_most(1024, "num_threads", "dataloader_num_workers"),
+        at_most(10**6, "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+        at_most(10**6, "num_train_epochs"),
+        at_most(10**9, "max_steps"),
     )
-    """What values must be: the rule in words, the arguments, the check. Absent values pass."""
+    """What values must be."""
 
     BEST_BY = ("eval_loss",)
     """Metrics that may decide which checkpoint is the best."""
@@ -133,11 +111,7 @@ class RunArguments(TrainingArguments):
         return self.__dict__ | {"hub_token": None}
 
     def _check(self):
-        for rule, names, holds in self.RULES:
-            for name in names:
-                value = getattr(self, name)
-                if value is not None and not holds(value):
-                    raise ValueError(f"`{name}` is {value}; it must be {rule}.")
+        check_values(self, self.RULES)
         for name, (only, reason) in FIXED.items():
             if getattr(self, name) != only:
                 raise ValueError(f"`{name}` must be {str(getattr(only, 'value', only)).lower()}: {reason}.")

@@ -1,9 +1,9 @@
 """Training arguments of hybrid pre-training: the paper's values, the collapse monitor."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..rules import at_least, at_most, not_negative
 from .run_args import RunArguments
 
 
@@ -43,10 +43,10 @@ class PredRecTrainingArguments(RunArguments):
 
     RULES = (
         *RunArguments.RULES,
-        ("at least 1", ("collapse_patience",), lambda value: value >= 1),
-        ("not negative, and finite", ("collapse_min_rank", "collapse_min_std"), lambda value: 0 <= value < math.inf),
+        at_least(1, "collapse_patience"),
+        not_negative("collapse_min_rank", "collapse_min_std"),
         ("at least 4: geometry needs a few texts", ("monitor_examples",), lambda value: value >= 4),
-        ("at most 1,000,000", ("monitor_examples",), lambda value: value <= 10**6),
+        at_most(10**6, "monitor_examples"),
     )
 
     BEST_BY = ("eval_mlm_loss", "eval_mlm_accuracy", "eval_jepa_loss", "eval_loss")

@@ -61,7 +61,7 @@ def test_benchmark_scaling_writes_table_and_plot(tmp_path, monkeypatch, capsys):
         (["--rounds", "0"], "`rounds` is 0; it must be at least 1"),
         (["--steps", "-1"], "`steps` is -1"),
         (["--batch_size", "0"], "`batch_size` is 0"),
-        (["--num_workers", "-1"], "`num_workers` is -1; it must not be negative"),
+        (["--num_workers", "-1"], "`num_workers` is -1; it must be at least 0"),
         (["--arms", "mlm", "bort"], "`arms`: 'bort' must be one of mlm, hybrid"),
         (["--size", "huge"], "`size`: 'huge' must be one of tiny, paper, base"),
         (["--scaling", "--size", "tiny"], "`size` has no effect with `scaling`"),

@@ -255,7 +255,7 @@ def test_write_recipe_writes_readable_yaml():
         ("encoder_config: {hidden_size: wide}", [], r"field 'hidden_size'"),
         ("encoder_config: {hiden_size: 64}", [], r"`hiden_size` is not a field of PredRecConfig; did you mean"),
         ("encoder_config: wide", [], r"`encoder_config` is not JSON"),
-        ("mlm_probability: 2", [], r"`mlm_probability` is 2.0; it must lie in \[0, 1\]"),
+        ("mlm_probability: 2", [], r"`mlm_probability` is 2.0; it must be above 0 and at most 1"),
         ("jepa_temperature: 0", [], r"`jepa_temperature` is 0.0; it must be positive"),
         ("ema_decay: 1.5", [], r"`ema_decay` is 1.5; it must be in \[0, 1\]"),
         (None, ["--train_file", "a", "--dataset_name", "b"], r"`dataset_name` and `train_file` are both given"),
