@@ -65,7 +65,7 @@ def comparison(results: Results, baseline: str) -> str:
             spread = f" ± {100 * values.std(ddof=1):.2f}" if len(values) > 1 else ""
             cells = [task, metric, name, f"{100 * values.mean():.2f}{spread}", str(len(values))]
             rows.append([*cells, *(["", ""] if name == baseline else _difference(values, base))])
-    header = ["task", "metric", "method", "percent", "seeds", f"minus {baseline}", "p (two-sided, one-sided)"]
+    header = ["task", "metric", "method", "percent", "seeds", f"minus {baseline}", "p (two-sided, greater)"]
     return "\n" + table(header, rows)
 
 

@@ -315,7 +315,7 @@ def machine(num_threads: int | None) -> str:
     cores = num_threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{cores} CPU cores, {platform.machine()}"
+    return f"{cores} CPU core{'s' if cores != 1 else ''}, {platform.machine()}"
 
 
 def clear(folder: Path, keep: str) -> None:

@@ -148,7 +148,7 @@ def pretrain(
         together = training.per_device_train_batch_size * training.world_size
         if len(train_rows) < together:
             raise UserError(
-                f"`dataloader_drop_last` drops all there is: {len(train_rows)} rows do not fill a batch of {together}."
+                f"`dataloader_drop_last` would drop all: {len(train_rows)} rows do not fill a batch of {together}."
             )
     facts = describe(corpus, train_rows, eval_rows, tokenizer)
     if training.device.type == "cpu":

@@ -106,7 +106,7 @@ def read_whitening_texts(arguments: ProbeArguments) -> list[str] | None:
     documents = load_files("whitening_file", [arguments.whitening_file], "text", "line", True)
     texts = sentences(row["text"] for row in documents)
     if len(texts) < 2:
-        raise UserError(f"`whitening_file` {arguments.whitening_file!r} has no two sentences of 6 to 20 words.")
+        raise UserError(f"`whitening_file` {arguments.whitening_file!r} has fewer than 2 sentences of 6 to 20 words.")
     return texts
 
 

@@ -21,8 +21,8 @@ class AnalysisArguments:
     pooling: list[str] = field(
         default_factory=lambda: ["mean", "max", "weighted", "attention"], metadata={"help": "Poolings."}
     )
-    num_examples: int = field(default=2000, metadata={"help": "First rows of each evaluation split."})
-    seed: int = field(default=0, metadata={"help": "Of poolings that are trained."})
+    num_examples: int = field(default=2000, metadata={"help": "Rows to use of each evaluation split."})
+    seed: int = field(default=0, metadata={"help": "Seed of the trained poolings."})
 
     def __post_init__(self):
         check_poolings(self.pooling)

@@ -70,15 +70,15 @@ class DataArguments:
 
     train_file: list[str] = field(
         default_factory=list,
-        metadata={"help": "Files or globs to train on: txt, jsonl, parquet, or gzip of them."},
+        metadata={"help": "Files or globs: txt, jsonl, json (also .gz, .bz2, .xz), parquet."},
     )
     validation_file: list[str] = field(
         default_factory=list, metadata={"help": "Files or globs to evaluate on, in the same formats."}
     )
     dataset_name: str | None = field(
-        default=None, metadata={"help": "On the Hub. Without it and files: Python's own documentation."}
+        default=None, metadata={"help": "Hub data set. Without it and files: Python's own documentation."}
     )
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that data set."})
     text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
     sample_by: Literal["line", "paragraph", "document"] = field(
         default="line", metadata={"help": "What counts as a document in a txt file."}
@@ -90,13 +90,13 @@ class DataArguments:
         default=0.02, metadata={"help": "Share of documents held out when there is no validation data."}
     )
     max_characters: int | None = field(
-        default=None, metadata={"help": "Use only so many characters of a document (512 in the published code)."}
+        default=None, metadata={"help": "Characters of a document that are used (512 in the published code)."}
     )
-    max_validation_documents: int = field(default=2000, metadata={"help": "Most documents to evaluate on."})
+    max_validation_documents: int = field(default=2000, metadata={"help": "Largest number of held-out documents."})
     tokenizer_name: str | None = field(default=None, metadata={"help": "Tokenizer: Hub id or directory."})
     train_tokenizer: bool = field(default=False, metadata={"help": "Train a WordPiece tokenizer on the corpus."})
     vocab_size: int | None = field(
-        default=None, metadata={"help": "Tokens of a trained tokenizer at most, but all characters (30522 if absent)."}
+        default=None, metadata={"help": "Largest vocabulary of a trained tokenizer (30522 if absent)."}
     )
     max_seq_length: int = field(default=512, metadata={"help": "Tokens in a row."})
     packing: bool = field(
@@ -104,8 +104,8 @@ class DataArguments:
     )
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
     mlm_probability: float = field(default=0.15, metadata={"help": "Share of ordinary tokens to reconstruct."})
-    mask_replace_prob: float = field(default=0.8, metadata={"help": "Share of those that become the mask token."})
-    random_replace_prob: float = field(default=0.1, metadata={"help": "Share that become a random token."})
+    mask_replace_prob: float = field(default=0.8, metadata={"help": "Share of the chosen that become the mask token."})
+    random_replace_prob: float = field(default=0.1, metadata={"help": "Share of the chosen that become random ones."})
     masking_unit: Literal["token", "word", "span"] = field(
         default="token", metadata={"help": "Choose single tokens, whole words, or spans of words."}
     )
@@ -128,12 +128,12 @@ class DataArguments:
     num_target_blocks: int = field(default=2, metadata={"help": "Target blocks per context."})
     num_mask_sets: int = field(
         default=1,
-        metadata={"help": "Contexts per row, or crops, which share one target pass."},
+        metadata={"help": "Contexts, or crops, per row; they share one target pass."},
     )
     crop_length: list[int] = field(
         default_factory=lambda: [8, 20], metadata={"help": "LO HI: tokens of a crop, with jepa_view crops."}
     )
-    min_context_tokens: int = field(default=32, metadata={"help": "Tokens that stay visible in rows of 128 or more."})
+    min_context_tokens: int = field(default=32, metadata={"help": "Least visible tokens in rows of 128 or more."})
 
     def __post_init__(self):
         check_masks(self)

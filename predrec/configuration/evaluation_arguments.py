@@ -29,12 +29,12 @@ class EncoderArguments:
     model_name_or_path: str | None = field(default=None, metadata={"help": "One model, as in run_glue.py."})
     max_seq_length: int = field(default=128, metadata={"help": "Longest text, in tokens."})
     encoder_dtype: str = field(
-        default="auto", metadata={"help": "Of the encoder.", "choices": ["auto", "float32", "bfloat16"]}
+        default="auto", metadata={"help": "Precision of the encoder.", "choices": ["auto", "float32", "bfloat16"]}
     )
-    num_attention_draws: int = field(default=8, metadata={"help": "Untrained attention poolings."})
+    num_attention_draws: int = field(default=8, metadata={"help": "Random queries of pooling `attention`."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run model code that comes with a checkpoint."})
-    use_embedding_cache: bool = field(default=True, metadata={"help": "Keep vectors on disk for the next call."})
-    embedding_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the kept vectors."})
+    use_embedding_cache: bool = field(default=True, metadata={"help": "Keep vectors on disk for later calls."})
+    embedding_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the vectors on disk."})
     num_threads: int | None = field(default=None, metadata={"help": "CPU threads; all cores by default."})
 
     def __post_init__(self):
@@ -70,7 +70,7 @@ class TaskArguments:
         max_train_samples, max_eval_samples (`int`, *optional*): Use only the first rows.
     """
 
-    tasks: list[str] = field(default_factory=list, metadata={"help": "Names of tasks."})
+    tasks: list[str] = field(default_factory=list, metadata={"help": "Tasks, such as sst2 mrpc."})
     task_name: str | None = field(default=None, metadata={"help": "One task, as in run_glue.py."})
     data_dir: str | None = field(default=None, metadata={"help": "Folder with <task>/<split>.parquet; else the Hub."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Use only the first training rows."})

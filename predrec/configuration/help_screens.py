@@ -55,7 +55,7 @@ SCREENS = {
     ),
     "analyze_representations": Screen(
         "analyze",
-        "Measure the geometry of what encoders make of texts.",
+        "Measure the geometry of the vectors that encoders give to texts.",
         "[recipe.yaml] [--argument value ...]",
         "predrec analyze --models a=outputs/a b=outputs/b --output_dir outputs/analysis",
     ),
@@ -67,19 +67,19 @@ SCREENS = {
     ),
     "report": Screen(
         "report",
-        "Write a report of what the other commands measured.",
+        "Write a report on what the other commands measured.",
         "RESULTS ... --output FOLDER [--argument value ...]",
         "predrec report outputs/probes outputs/analysis --output outputs/report --baseline b",
     ),
     "reproduce": Screen(
         "reproduce",
-        "Make the runs of an experiment that are not done yet, and its report.",
+        "Make the missing runs of an experiment, and write its report.",
         "EXPERIMENT.yaml --data DIR --glue DIR [--argument value ...]",
         "predrec reproduce results/cpu/experiment.yaml --data wikipedia --glue glue --max_hours 8",
     ),
     "benchmark": Screen(
         "benchmark",
-        "Time pre-training beside what one would otherwise run.",
+        "Compare the speed of pre-training with that of stock code.",
         "--output FILE [--argument value ...]",
         "predrec benchmark --output machine.json --quick",
     ),
@@ -99,11 +99,11 @@ SCREENS = {
         "convert",
         "Turn a checkpoint of the original author's code into one of this package.",
         "FILE FOLDER [--argument value ...]",
-        "predrec convert checkpoint.pth.tar outputs/converted --tokenizer_name bert-base-uncased",
+        "predrec convert checkpoint.pth.tar out --tokenizer_name google-bert/bert-base-uncased",
     ),
     "finetune_llm_jepa": Screen(
         "finetune-llm",
-        "Train language models with LLM-JEPA beside next tokens, and compare methods.",
+        "Train language models with next tokens and LLM-JEPA, and compare methods.",
         "[recipe.yaml] [--argument value ...]",
         "accelerate launch scripts/finetune_llm_jepa.py recipes/llm-jepa-quickstart.yaml",
         (
@@ -114,7 +114,7 @@ SCREENS = {
     ),
     "evaluate_llm_jepa": Screen(
         "evaluate-llm",
-        "Let language models answer records, and measure how their views lie to each other.",
+        "Let language models answer test records, and measure the geometry of their views.",
         "[recipe.yaml] [--argument value ...]",
         "predrec evaluate-llm --models a=outputs/a b=outputs/b --output_dir outputs/answers",
     ),
@@ -123,10 +123,10 @@ SCREENS = {
 
 
 STOCK_HELP = {
-    "output_dir": "Folder for what comes out.",
+    "output_dir": "Output folder.",
     "max_steps": "Updates to train for, instead of `num_train_epochs`.",
     "bf16": "Compute in bfloat16 where that is safe.",
-    "resume_from_checkpoint": "Go on with a run: true, or a checkpoint folder.",
+    "resume_from_checkpoint": "Resume a run: true (newest checkpoint), or a checkpoint folder.",
     "push_to_hub": "Publish the finished encoder as `hub_model_id`.",
 }
 """In place of what transformers says at length."""
@@ -156,7 +156,7 @@ def help_screen(module: str, parser: argparse.ArgumentParser, dataclass_types: S
     if others:
         lines += ["", *textwrap.wrap("Also: " + " ".join(others), WIDTH, subsequent_indent="  ")]
     if any(issubclass(kind, TrainingArguments) for kind in dataclass_types):
-        lines += ["", "Besides, everything that transformers.TrainingArguments takes."]
+        lines += ["", "The arguments of transformers.TrainingArguments are accepted, too."]
     return "\n".join([*lines, "", "--help_all explains every argument."]) + "\n"
 
 

@@ -28,16 +28,16 @@ class LLMDataArguments:
     validation_file: list[str] = field(
         default_factory=list, metadata={"help": "Development records; a share of the training records if absent."}
     )
-    test_file: list[str] = field(default_factory=list, metadata={"help": "Records to generate for at the end, once."})
+    test_file: list[str] = field(default_factory=list, metadata={"help": "Records to answer once, at the end."})
     generated_pairs: int = field(
         default=6000, metadata={"help": "Without `train_file`: descriptions with regexes to make and train on."}
     )
-    generated_test_pairs: int = field(default=400, metadata={"help": "Further ones, to test on."})
-    generated_depth: int = field(default=2, metadata={"help": "Most operators inside one another in them; 3 is hard."})
+    generated_test_pairs: int = field(default=400, metadata={"help": "Generated pairs to test on."})
+    generated_depth: int = field(default=2, metadata={"help": "Deepest nesting of operators in them; 3 is hard."})
     group_column: str = field(default="captions", metadata={"help": "Column with lists of paraphrases."})
     cyclic: bool = field(default=False, metadata={"help": "The last paraphrase of a group predicts the first."})
     validation_share: float = field(default=0.1, metadata={"help": "Share of training records held out."})
-    split_seed: int = field(default=42, metadata={"help": "Chooses them; no other seed does."})
+    split_seed: int = field(default=42, metadata={"help": "Seed that chooses the held-out records."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Use only the first training records."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Use only the first development records."})
     max_test_samples: int | None = field(default=None, metadata={"help": "Use only the first test records."})
@@ -94,7 +94,7 @@ class LLMModelArguments:
         default=None, metadata={"help": "Causal language model: Hub id or directory."}
     )
     init: Literal["pretrained", "random"] = field(
-        default="pretrained", metadata={"help": "Its weights, or new ones with the run's seed."}
+        default="pretrained", metadata={"help": "The model's own weights, or random ones from the run's seed."}
     )
     model_type: str | None = field(
         default=None, metadata={"help": "Architecture, where no model is named: llama, ..."}
@@ -111,8 +111,8 @@ class LLMModelArguments:
     )
     use_lora: bool = field(default=False, metadata={"help": "Train adapters instead of all weights."})
     lora_rank: int = field(default=16, metadata={"help": "Rank of the adapters."})
-    lora_alpha: int | None = field(default=None, metadata={"help": "Their scale; twice the rank if absent."})
-    lora_dropout: float = field(default=0.1, metadata={"help": "Dropout of what goes into adapters."})
+    lora_alpha: int | None = field(default=None, metadata={"help": "Scale of the adapters; twice the rank if absent."})
+    lora_dropout: float = field(default=0.1, metadata={"help": "Dropout on the input of the adapters."})
     lora_target_modules: list[str] = field(
         default_factory=list, metadata={"help": "Layers with adapters; all projections if absent."}
     )
@@ -149,13 +149,13 @@ class LLMRunArguments:
         default_factory=list, metadata={"help": "Methods to train and compare: ntp llm_jepa tube."}
     )
     seeds: list[int] = field(
-        default_factory=list, metadata={"help": "Seeds of all of them; the paper's are 82 23 37 84 4."}
+        default_factory=list, metadata={"help": "Seeds of every method; the paper's are 82 23 37 84 4."}
     )
     generate: bool = field(default=True, metadata={"help": "Generate for the test records, and judge, at the end."})
     max_new_tokens: int | None = field(default=None, metadata={"help": "Longest answer; the task's if absent."})
     generation_batch_size: int = field(default=64, metadata={"help": "Prompts at a time."})
     strip_predictor_tokens: bool = field(
-        default=False, metadata={"help": "Leave with the original vocabulary; analyses then cannot predict views."}
+        default=False, metadata={"help": "Save with the original vocabulary; views can then no longer be predicted."}
     )
     reference_compat: bool = field(default=False, metadata={"help": "As the published code did, faults included."})
 

@@ -25,8 +25,8 @@ class LLMEvaluationArguments:
     max_new_tokens: int | None = field(default=None, metadata={"help": "Longest answer; the task's if absent."})
     batch_size: int = field(default=64, metadata={"help": "Prompts, or records, at a time."})
     generate: bool = field(default=True, metadata={"help": "Answer the records; otherwise only measure geometry."})
-    geometry: bool = field(default=True, metadata={"help": "Measure how the two views lie to each other."})
-    tsne: bool = field(default=True, metadata={"help": "Draw both views in the plane, where there are enough."})
+    geometry: bool = field(default=True, metadata={"help": "Measure the geometry of the two views."})
+    tsne: bool = field(default=True, metadata={"help": "Plot both views in 2-D, if there are enough."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run model code that comes with a checkpoint."})
     num_threads: int | None = field(default=None, metadata={"help": "CPU threads; all cores by default."})
 

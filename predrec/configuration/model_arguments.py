@@ -81,7 +81,7 @@ class ModelArguments:
         default=None, metadata={"help": "Share the output projection with the embeddings."}
     )
     attn_implementation: str | None = field(
-        default=None, metadata={"help": "eager, sdpa, flash_attention_2, flex_attention; the best there is if absent."}
+        default=None, metadata={"help": "unpadded (the default if possible), eager, sdpa, flash_attention_2, ..."}
     )
     objective: Objective = field(default="hybrid", metadata={"help": "Which losses to train."})
     predictor_hidden_size: int | None = field(default=None, metadata={"help": "Width of the predictor."})
@@ -102,17 +102,17 @@ class ModelArguments:
         metadata={"help": "Predict hidden blocks from the rest of a text, or crops from themselves, by their means."},
     )
     context_text: ContextText = field(
-        default="masked", metadata={"help": "Whether contexts have the masks of the masked-LM loss."}
+        default="masked", metadata={"help": "What contexts show: the masked text, or the original."}
     )
     jepa_loss: JepaLoss = field(default="cosine", metadata={"help": "Distance of predicted and target latents."})
     jepa_temperature: float = field(default=0.1, metadata={"help": "Temperature of infonce."})
-    jepa_regularizer_weight: float = field(default=1.0, metadata={"help": "Weight of what sigreg and vicreg ask."})
+    jepa_regularizer_weight: float = field(default=1.0, metadata={"help": "Weight of sigreg's and vicreg's penalty."})
     loss_weighting: LossWeighting = field(default="learned", metadata={"help": "How lambda is set."})
     loss_schedule: LossSchedule = field(default="linear", metadata={"help": "Shape of a schedule of lambda."})
     loss_lambda: float = field(default=0.5, metadata={"help": "Weight of the JEPA loss, or its start value."})
     loss_lambda_end: float = field(default=0.5, metadata={"help": "Lambda at the end of a schedule."})
     target_network: TargetNetwork = field(
-        default="ema", metadata={"help": "Targets by a running average of the encoder, or by itself, with a gradient."}
+        default="ema", metadata={"help": "What makes the targets: an average of the encoder, or itself with gradient."}
     )
     target_layers: str = field(
         default="output", metadata={"help": "'output', the number of top blocks to average, or 0 for word embeddings."}
@@ -122,14 +122,14 @@ class ModelArguments:
         default=False, metadata={"help": "Give the targets the same variance in every direction."}
     )
     whiten_epsilon: float = field(
-        default=0.01, metadata={"help": "Share of the mean variance that is added in every direction first."}
+        default=0.01, metadata={"help": "What whitening adds to each variance, as a share of their mean."}
     )
-    center_decay: float = field(default=0.9, metadata={"help": "Decay of running mean and covariance."})
+    center_decay: float = field(default=0.9, metadata={"help": "Decay of the targets' running mean and covariance."})
     pool_targets: bool = field(
         default=False, metadata={"help": "Predict the mean of each target block, not its tokens."}
     )
     jepa_dropout: float = field(default=0.0, metadata={"help": "Share of updates without the JEPA branch."})
-    jepa_start: float = field(default=0.0, metadata={"help": "Share of training before the JEPA loss sets in."})
+    jepa_start: float = field(default=0.0, metadata={"help": "Share of training before the JEPA loss starts."})
     mlm_view: MlmView = field(default="full", metadata={"help": "Where masked tokens are reconstructed."})
 
     def __post_init__(self):
@@ -160,7 +160,7 @@ class ModelArguments:
         # Wrong combinations of objective and predictor are found now, with a stand-in for the vocabulary.
         if self.init_from is None:
             if self.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES and self.model_type != "predrec":
-                raise ValueError(f"`model_type` is {self.model_type!r}, which transformers has no masked-LM model of.")
+                raise ValueError(f"`model_type` is {self.model_type!r}, for which transformers has no masked LM.")
             try:
                 self.pretraining_config(self.new_encoder_config(vocab_size=128))
             except (AttributeError, TypeError) as error:

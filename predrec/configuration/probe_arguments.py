@@ -67,17 +67,17 @@ class ProbeArguments:
     """
 
     mode: str = field(default="probe", metadata={"help": "Frozen encoder or not.", "choices": ["probe", "finetune"]})
-    head: str = field(default="linear", metadata={"help": "Of a probe.", "choices": ["linear", "mlp"]})
+    head: str = field(default="linear", metadata={"help": "Head of a probe.", "choices": ["linear", "mlp"]})
     pooling: list[str] = field(default_factory=lambda: ["mean"], metadata={"help": "Poolings of a probe."})
-    seeds: int = field(default=5, metadata={"help": "How many seeds."})
-    dropout: float = field(default=0.2, metadata={"help": "Dropout of a probe."})
+    seeds: int = field(default=5, metadata={"help": "Number of seeds, from `seed` on."})
+    dropout: float = field(default=0.2, metadata={"help": "Dropout before a probe's last layer."})
     mlp_size: int = field(default=256, metadata={"help": "Width of the hidden layer of an mlp head."})
     vectors: list[str] = field(default_factory=lambda: ["raw"], metadata={"help": "raw, whitened, or both."})
     whitening_file: str | None = field(
-        default=None, metadata={"help": "Text that whitening is fitted on; else the training rows."}
+        default=None, metadata={"help": "Text to fit whitening on; the training rows if absent."}
     )
     whitening_epsilon: float | None = field(
-        default=None, metadata={"help": "Variance that whitening adds, as a share of the mean; 0.01 by default."}
+        default=None, metadata={"help": "What whitening adds to each variance, as a share of the mean (0.01)."}
     )
     validation_share: float | None = field(
         default=None, metadata={"help": "Score on this share of the training rows instead of the evaluation split."}

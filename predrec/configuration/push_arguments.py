@@ -23,4 +23,4 @@ class PushArguments:
     output_dir: str | None = field(default=None, metadata={"help": "Folder to assemble in (SOURCE-hub)."})
     licence: str | None = field(default=None, metadata={"help": "Licence for the card, such as apache-2.0."})
     update: bool = field(default=False, metadata={"help": "Add a commit to a repository that already has files."})
-    commit_message: str = field(default="Upload the encoder", metadata={"help": "Of the commit."})
+    commit_message: str = field(default="Upload the encoder", metadata={"help": "Message of the commit."})

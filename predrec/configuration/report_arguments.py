@@ -15,6 +15,6 @@ class ReportArguments:
     """
 
     output: str = field(metadata={"help": "Folder of the report."})
-    baseline: str | None = field(default=None, metadata={"help": "Model that the others are compared with."})
+    baseline: str | None = field(default=None, metadata={"help": "Model to compare with; the last if absent."})
     published: bool = field(default=False, metadata={"help": "Put the paper's numbers beside ours."})
     model_cards: list[str] = field(default_factory=list, metadata={"help": "name=DIR: add the results to its card."})

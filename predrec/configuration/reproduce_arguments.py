@@ -35,7 +35,7 @@ class ReproduceArguments:
     )
     only: list[str] = field(default_factory=list, metadata={"help": "Arms to run; all if absent."})
     max_hours: float | None = field(
-        default=None, metadata={"help": "Begin no run that would end later than so many hours from now."}
+        default=None, metadata={"help": "Start no run that would end more than this many hours from now."}
     )
     keep: Literal["export", "all", "nothing"] = field(
         default="export", metadata={"help": "Weights of finished runs to keep."}

@@ -74,7 +74,7 @@ def replicate_in(folder: Path, name: str, results: Results) -> int:
             return model["replicate"]
     raise UserError(
         f"`model_cards`: the encoder in {str(folder)!r} is none of those that were measured as {name}: its weights "
-        "are others."
+        "are different."
     )
 
 

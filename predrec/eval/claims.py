@@ -58,7 +58,16 @@ CLAIMS = (
     Claim(4, "has a better probe gap", "geometry", ("probe_gap",), 1),
     Claim(5, "has similar linear-probe scores", "probe", ("headline",), 0, ("mean",)),
     Claim(6, "has looser classes (higher alignment)", "geometry", ("alignment",), 1),
-    Claim(7, "has a positive CoLA MCC", "geometry", ("semantic_probe",), 1, ("mean",), ("cola",), against_zero=True),
+    Claim(
+        7,
+        "has a positive CoLA MCC (against 0)",
+        "geometry",
+        ("semantic_probe",),
+        1,
+        ("mean",),
+        ("cola",),
+        against_zero=True,
+    ),
 )
 
 WORDS: dict[int, dict[str, str]] = {
@@ -148,16 +157,19 @@ def evaluate_family(
         One list per pair.
     """
     flat = [(index, *one) for index, pair in enumerate(pairs) for one in _testable(results, *pair)]
-    different = [compare(overall).t_p for *_, overall, _ in flat]
+    different = np.array([compare(overall).t_p for *_, overall, _ in flat])
     same = np.array([equivalence_p(overall, margin) for *_, overall, margin in flat])
+    tested = np.array([len(overall) > 1 for *_, overall, _ in flat], dtype=bool)  # A single pair is no test.
     # It decides claims of equality, in one family with the differences; what it says of the others is a second family.
-    decides = np.array([claim.direction == 0 for _, claim, *_ in flat], dtype=bool)
-    family = corrected([*different, *same[decides]])
-    different, same[decides], same[~decides] = family[: len(flat)], family[len(flat) :], corrected(same[~decides])
+    decides = tested & np.array([claim.direction == 0 for _, claim, *_ in flat], dtype=bool)
+    others = tested & ~decides
+    family = corrected([*different[tested], *same[decides]])
+    different[tested], same[decides] = family[: tested.sum()], family[tested.sum() :]
+    same[others] = corrected(same[others])
     found: list[list[ClaimResult]] = [[] for _ in pairs]
     for (index, claim, cells, overall, margin), p, p_same in zip(flat, different, same, strict=True):
         words = _in_words(claim, overall, p, p_same, margin, alpha)
-        found[index].append(ClaimResult(claim, cells, compare(overall), p, words))
+        found[index].append(ClaimResult(claim, cells, compare(overall), float(p), words))
     return found
 
 
@@ -176,30 +188,49 @@ def _testable(results: Results, model: str, baseline: str) -> list[tuple[Claim, 
     return found
 
 
+def claim_means(results: Results, claim: Claim, model: str) -> dict[int, float]:
+    """Returns what decides a claim, of each checkpoint by its number: the mean over tasks and poolings.
+
+    Checkpoints that lack a task or a pooling are left out.
+    """
+    found = [
+        by_replicate(results, claim.kind, model, task, metric, pooling)
+        for task, pooling, metric in _places(results, claim, model)
+        if metric == _deciding(claim, task)
+    ]
+    common = sorted(set.intersection(*map(set, found))) if found else []
+    return {one: float(np.mean([values[one] for values in found])) for one in common}
+
+
+def _places(results: Results, claim: Claim, model: str) -> list[tuple[str, str, str]]:
+    """Returns the tasks, poolings and metrics that count for a claim, as far as they were measured."""
+    own = [record for record in results.select(kind=claim.kind, model=model) if record.task in TASKS]
+    # At its uniform start weighted pooling is the mean: it would count twice. No encoder makes embeddings.
+    poolings = [p for p in dict.fromkeys(r.pooling for r in own) if p not in (None, "weighted", "embeddings")]
+    return [
+        (task, pooling, TASKS[task].metric if name == "headline" else name)
+        for task in dict.fromkeys(record.task for record in own)
+        for pooling in poolings
+        if (not claim.tasks or task in claim.tasks) and (not claim.poolings or pooling in claim.poolings)
+        for name in claim.metrics
+    ]
+
+
 def _deciding(claim: Claim, task: str) -> str:
     return TASKS[task].metric if claim.metrics[0] == "headline" else claim.metrics[0]
 
 
 def _cells(results: Results, claim: Claim, model: str, baseline: str) -> list[Cell]:
     found: list[tuple[str, str, str, tuple[int, ...], np.ndarray]] = []
-    own = [record for record in results.select(kind=claim.kind, model=model) if record.task in TASKS]
-    for task in dict.fromkeys(record.task for record in own):
-        for pooling in dict.fromkeys(record.pooling for record in own):
-            if (claim.tasks and task not in claim.tasks) or (claim.poolings and pooling not in claim.poolings):
-                continue
-            # At its uniform start weighted pooling is the mean: it would count twice. No encoder makes embeddings.
-            if pooling in (None, "weighted", "embeddings"):
-                continue
-            for name in claim.metrics:
-                metric = TASKS[task].metric if name == "headline" else name
-                values = by_replicate(results, claim.kind, model, task, metric, pooling)
-                other = by_replicate(results, claim.kind, baseline, task, metric, pooling)
-                if claim.against_zero:
-                    other = dict.fromkeys(values, 0.0)
-                common = tuple(one for one in values if one in other)
-                if common:
-                    differences = np.array([values[one] - other[one] for one in common]) * (claim.direction or 1)
-                    found.append((task, pooling, metric, common, differences))
+    for task, pooling, metric in _places(results, claim, model):
+        values = by_replicate(results, claim.kind, model, task, metric, pooling)
+        other = by_replicate(results, claim.kind, baseline, task, metric, pooling)
+        if claim.against_zero:
+            other = dict.fromkeys(values, 0.0)
+        common = tuple(one for one in values if one in other)
+        if common:
+            differences = np.array([values[one] - other[one] for one in common]) * (claim.direction or 1)
+            found.append((task, pooling, metric, common, differences))
     ps = corrected([compare(differences).t_p for *_, differences in found])
     return [Cell(*one, compare(one[-1]), p) for one, p in zip(found, ps, strict=True)]
 

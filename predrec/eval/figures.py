@@ -1,6 +1,6 @@
 """The figures of a report. Colours that colour-blind readers can tell apart, with hatches and markers for print.
 
-From the seventh model on, colours come again with other hatches, markers and lines.
+More models than colours cannot be told apart: they have the figures with a row for each model, and no others.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .claims import by_checkpoint, in_paper_convention
+from .claims import by_checkpoint, by_replicate, in_paper_convention
 from .document import Picture
 from .results import BASELINES, Results
 from .tasks import TASKS
@@ -23,14 +23,15 @@ DPI = 150
 LABEL_OFFSETS = ((5, 6), (5, -6), (5, 0), (-20, 6), (-20, -6))
 """In points: labels of neighbouring tasks go different ways."""
 
-RADAR = (
-    ("uniformity", "uniformity", -1),
-    ("effective_rank", "effective rank", 1),
-    ("stable_rank", "stable rank", 1),
-    ("spectral_entropy", "spectral entropy", 1),
-    ("semantic_probe", "semantic probe", 1),
-    ("probe_gap", "probe gap", 1),
+MEASURES = (
+    ("uniformity", "uniformity (left: more spread)"),
+    ("effective_rank", "effective rank"),
+    ("stable_rank", "stable rank"),
+    ("spectral_entropy", "spectral entropy"),
+    ("semantic_probe", "semantic probe"),
+    ("probe_gap", "probe gap"),
 )
+"""Of the figure with a row for each model, and what stands above its panels."""
 
 
 def all_figures(results: Results) -> list[Picture]:
@@ -39,13 +40,18 @@ def all_figures(results: Results) -> list[Picture]:
     for name, alt, draw in FIGURES:
         figure = draw(results)
         if figure is not None:
-            files = []
-            for kind in ("svg", "png"):
-                buffer = BytesIO()
-                figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=_METADATA[kind])
-                files.append(buffer.getvalue())
-            drawn.append(Picture(name, alt, *files))
+            drawn.append(picture_of(figure, name, alt))
     return drawn
+
+
+def picture_of(figure: Any, name: str, alt: str) -> Picture:
+    """Returns a drawn figure as the files of a report, which do not say when it was drawn."""
+    files = []
+    for kind in ("svg", "png"):
+        buffer = BytesIO()
+        figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=_METADATA[kind])
+        files.append(buffer.getvalue())
+    return Picture(name, alt, *files)
 
 
 _METADATA: dict[str, dict] = {"svg": {"Date": None}, "png": {"Software": None}}
@@ -57,7 +63,7 @@ def _subplots(rows: int, columns: int, width: float, height: float, **options: A
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False) if "polar" not in axis.spines else None
+        axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
@@ -79,6 +85,11 @@ def _poolings(results: Results, kind: str = "geometry") -> list[str]:
     return [p for p in dict.fromkeys(record.pooling for record in results.select(kind=kind)) if p]
 
 
+def _too_many(results: Results) -> bool:
+    """Are there more models than colours?"""
+    return len(results.model_names) > len(COLOURS)
+
+
 def _distinct(poolings: list[str]) -> list[str]:
     """Leaves out weighted pooling where it stands beside the mean, which it equals."""
     return [pooling for pooling in poolings if pooling != "weighted" or "mean" not in poolings]
@@ -88,7 +99,7 @@ def spectra(results: Results) -> Any:
     """Shares of variance by rank of the eigenvalue, mean over checkpoints; one panel per task and pooling."""
     poolings = [p for p in ("mean", "max") if any(s["pooling"] == p for s in results.spectra)]
     tasks = list(dict.fromkeys(s["task"] for s in results.spectra))
-    if not poolings or not tasks:
+    if not poolings or not tasks or _too_many(results):
         return None
     figure, axes = _subplots(len(poolings), len(tasks), 2.4, 2.3, sharey=True, sharex=True)
     drawn = False
@@ -106,8 +117,8 @@ def spectra(results: Results) -> Any:
                     kept = mean > 1e-8
                     drawn = drawn or bool(kept.any())
                     axis.plot(
-                        np.arange(1, len(mean) + 1)[kept], mean[kept], label=model, color=COLOURS[index % 6],
-                        linestyle=LINES[(index + index // 6) % 6], linewidth=1.4,
+                        np.arange(1, len(mean) + 1)[kept], mean[kept], label=model, color=COLOURS[index],
+                        linestyle=LINES[index], linewidth=1.4,
                     )  # fmt: skip
             axis.set(xscale="log", yscale="log", title=f"{task}, {pooling}")
             axis.title.set_fontsize(9)
@@ -122,7 +133,7 @@ def spectra(results: Results) -> Any:
 def alignment_against_uniformity(results: Results) -> Any:
     """One point per model and task, one panel per pooling."""
     poolings, tasks = _distinct(_poolings(results)), _tasks(results, "geometry")
-    if not any(record.metric == "alignment" for record in results.records):
+    if _too_many(results) or not any(record.metric == "alignment" for record in results.records):
         return None
     figure, axes = _subplots(1, len(poolings), 2.9, 2.8, sharey=True)
     for column, pooling in enumerate(poolings):
@@ -138,8 +149,8 @@ def alignment_against_uniformity(results: Results) -> Any:
             ]
             points = [(x.mean(), y.mean(), task) for x, y, task in points if len(x) and len(y)]
             axis.scatter(
-                [x for x, _, _ in points], [y for _, y, _ in points], label=model, color=COLOURS[index % 6],
-                marker=MARKERS[(index + index // 6) % 6], s=28,
+                [x for x, _, _ in points], [y for _, y, _ in points], label=model, color=COLOURS[index],
+                marker=MARKERS[index], s=28,
             )  # fmt: skip
             for (x, y, task), offset in zip(points, cycle(LABEL_OFFSETS), strict=False):
                 axis.annotate(task, (x, y), xytext=offset, textcoords="offset points", fontsize=6.5, va="center")
@@ -160,8 +171,8 @@ def _bars(axis: Any, groups: Sequence[str], models: Sequence[str], values: Calla
         heights = [v.mean() if len(v) else np.nan for v in found]
         errors = [v.std(ddof=1) if len(v) > 1 else np.nan for v in found]
         axis.bar(
-            positions, heights, width * 0.92, yerr=errors, label=model, color=COLOURS[index % 6],
-            hatch=HATCHES[(index + index // 6) % 6], edgecolor="white", linewidth=0.5,
+            positions, heights, width * 0.92, yerr=errors, label=model, color=COLOURS[index],
+            hatch=HATCHES[index], edgecolor="white", linewidth=0.5,
             error_kw={"elinewidth": 1, "capsize": 2},
         )  # fmt: skip
     axis.set_xticks(range(len(groups)), groups)
@@ -171,7 +182,7 @@ def _bars(axis: Any, groups: Sequence[str], models: Sequence[str], values: Calla
 def effective_rank(results: Results) -> Any:
     """Bars by task, one panel per pooling."""
     poolings, tasks = _distinct(_poolings(results)), _tasks(results, "geometry")
-    if not tasks:
+    if not tasks or _too_many(results):
         return None
     columns = min(len(poolings), 2)
     rows = -(-len(poolings) // columns)
@@ -190,8 +201,21 @@ def effective_rank(results: Results) -> Any:
     return figure
 
 
+def _dots(axis: Any, models: Sequence[str], values: Callable[[str], np.ndarray]) -> None:
+    """Draws a row per model: its checkpoints, or seeds of the head or draws of a single one, and their mean."""
+    for row, model in enumerate(models):
+        found = values(model)
+        if len(found):
+            axis.scatter(found, np.full(len(found), row), s=16, color=COLOURS[0], alpha=0.45, linewidths=0)
+            axis.plot([found.mean()], [row], marker="|", markersize=12, markeredgewidth=1.8, color=COLOURS[1])
+    axis.set_yticks(range(len(models)), models)
+    axis.set_ylim(len(models) - 0.5, -0.5)
+    axis.grid(axis="x", alpha=0.3)
+    axis.tick_params(axis="x", labelsize=8)
+
+
 def probes(results: Results) -> Any:
-    """Headline score of each task: models as bars, with the spread over seeds, baselines as lines."""
+    """Headline score of each task: a row per model, with every checkpoint, and baselines as lines."""
     for kind in ("probe", "finetune"):
         tasks = [task for task in _tasks(results, kind) if task in TASKS]
         models = [model for model in results.model_names if results.select(kind=kind, model=model, variant=None)]
@@ -200,23 +224,48 @@ def probes(results: Results) -> Any:
     else:
         return None
     pooling, head = next((r.pooling, r.head) for r in results.select(kind=kind, model=models[0], variant=None))
-    figure, axes = _subplots(1, 1, max(1.3 * len(tasks) + 1, 4.5), 3.0)
-    axis = axes[0, 0]
+    figure, axes = _subplots(1, len(tasks), 2.3, 0.24 * len(models) + 1.1, sharey=True)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        metric = TASKS[task].metric
 
-    def values(task: str, model: str) -> np.ndarray:
-        wanted = {"model": model, "task": task, "metric": TASKS[task].metric, "pooling": pooling, "head": head}
-        return results.sample(kind=kind, variant=None, **wanted)
+        def values(model: str, task: str = task, metric: str = metric) -> np.ndarray:
+            wanted = {"model": model, "task": task, "metric": metric, "pooling": pooling, "head": head}
+            return results.sample(kind=kind, variant=None, **wanted)
 
-    _bars(axis, tasks, models, values)
-    for line, name in zip(("--", ":"), BASELINES, strict=True):
-        for index, task in enumerate(tasks):
-            found = results.values(kind="probe", model=name, task=task, metric=TASKS[task].metric)
+        _dots(axis, models, values)
+        for line, name in zip(("--", ":"), BASELINES, strict=True):
+            found = results.values(kind="probe", model=name, task=task, metric=metric)
             if len(found):
-                label = BASELINES[name] if index == 0 else None
-                axis.hlines(found[0], index - 0.45, index + 0.45, colors="black", linestyles=line, label=label)
-    axis.set_xticks(range(len(tasks)), [f"{task}\n{TASKS[task].metric.replace('_correlation', '')}" for task in tasks])
-    axis.set_ylabel("score")
-    _legend(figure, axis)
+                axis.axvline(found[0], color="black", linestyle=line, linewidth=1, label=BASELINES[name])
+        axis.set_title(f"{task} ({metric.replace('_correlation', '')})", fontsize=9)
+    if any(axis.get_legend_handles_labels()[1] for axis in axes[0]):
+        _legend(figure, axes)
+    return figure
+
+
+def measures(results: Results) -> Any:
+    """Six measures with mean pooling, means over tasks: a row per model, with every checkpoint."""
+    tasks = _tasks(results, "geometry")
+    models = [
+        m for m in results.model_names if any(in_paper_convention(r) for r in results.select(kind="geometry", model=m))
+    ]
+
+    def over_tasks(model: str, metric: str) -> np.ndarray:
+        found = [by_replicate(results, "geometry", model, task, metric, "mean") for task in tasks]
+        found = [one for one in found if one]
+        common = sorted(set.intersection(*map(set, found))) if found else []
+        return np.array([np.mean([one[number] for one in found]) for number in common])
+
+    known = [(metric, title) for metric, title in MEASURES if any(len(over_tasks(m, metric)) for m in models)]
+    if len(models) < 2 or not known:
+        return None
+    columns = min(3, len(known))
+    figure, axes = _subplots(-(-len(known) // columns), columns, 3.0, 0.24 * len(models) + 1.0, sharey=True)
+    for axis, (metric, title) in zip(axes.flat, known, strict=False):
+        _dots(axis, models, lambda model, metric=metric: over_tasks(model, metric))
+        axis.set_title(title, fontsize=9)
+    for axis in axes.flat[len(known) :]:
+        axis.set_axis_off()
     return figure
 
 
@@ -225,7 +274,7 @@ def pooling_ablation(results: Results) -> Any:
     metrics = ("uniformity", "effective_rank", "semantic_probe", "token_probe")
     poolings, tasks = _poolings(results), _tasks(results, "geometry")
     metrics = tuple(m for m in metrics if any(record.metric == m for record in results.select(kind="geometry")))
-    if len(poolings) < 2:
+    if len(poolings) < 2 or _too_many(results):
         return None
     figure, axes = _subplots(1, len(metrics), 2.7, 2.4)
     for axis, metric in zip(axes[0], metrics, strict=True):
@@ -242,46 +291,11 @@ def pooling_ablation(results: Results) -> Any:
     return figure
 
 
-def radar(results: Results) -> Any:
-    """Six measures, means over tasks with mean pooling; outward is more, from the least to the most seen."""
-    tasks = _tasks(results, "geometry")
-    names = [
-        m for m in results.model_names if any(in_paper_convention(r) for r in results.select(kind="geometry", model=m))
-    ]
-    table = {}
-    for metric, label, sign in RADAR:
-        means = []
-        for model in names:
-            found = [by_checkpoint(results, "geometry", model, task, metric, "mean") for task in tasks]
-            found = [one.mean() for one in found if len(one)]
-            means.append(sign * np.mean(found) if found else np.nan)
-        if names and np.isfinite(means).all():
-            table[label] = np.array(means)
-    if len(names) < 2 or len(table) < 3:
-        return None
-    figure, axes = _subplots(1, 1, 4.4, 4.4, subplot_kw={"projection": "polar"})
-    axis, angles = axes[0, 0], np.linspace(0, 2 * np.pi, len(table), endpoint=False)
-    for index, model in enumerate(names):
-        # Least seen at 0.25, most at 1: a distance from the middle has no meaning of its own.
-        radii = [0.25 + 0.75 * (v[index] - v.min()) / (np.ptp(v) or 1) if np.ptp(v) else 1.0 for v in table.values()]
-        closed = [*radii, radii[0]]
-        axis.plot([*angles, angles[0]], closed, label=model, color=COLOURS[index % 6],
-                  linestyle=LINES[(index + index // 6) % 6],
-                  marker=MARKERS[(index + index // 6) % 6], markersize=4)  # fmt: skip
-        axis.fill([*angles, angles[0]], closed, color=COLOURS[index % 6], alpha=0.08)
-    axis.set_xticks(angles, list(table), fontsize=8)
-    axis.tick_params(axis="x", pad=18)
-    axis.set_yticks([])
-    axis.set_ylim(0, 1.05)
-    _legend(figure, axis)
-    return figure
-
-
 FIGURES: tuple[tuple[str, str, Callable[[Results], Any]], ...] = (
-    ("probes", "Scores of the models on each task, beside baselines", probes),
-    ("spectra", "Eigenvalue spectra: share of variance of each direction", spectra),
+    ("probes", "Scores of each checkpoint on each task, means, and baselines", probes),
+    ("measures", "Six measures of each checkpoint, and means, with mean pooling", measures),
+    ("spectra", "Eigenvalue spectra: share of the variance in each direction", spectra),
     ("alignment_uniformity", "Alignment against uniformity, one point per task", alignment_against_uniformity),
     ("effective_rank", "Effective rank by task and pooling", effective_rank),
     ("pooling", "Measures by pooling, means over tasks", pooling_ablation),
-    ("radar", "Six measures of each model, from the least to the most seen", radar),
 )

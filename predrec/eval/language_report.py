@@ -16,8 +16,8 @@ ABOUT = (
     ("checkpoint", "replicate", "{}"),
     ("seed", "seed", "{}"),
     ("updates", "steps", "{:,}"),
-    ("operations of the training", "flops", "{:.3g}"),
-    ("seconds of the training", "train_seconds", "{:,.0f}"),
+    ("training operations", "flops", "{:.3g}"),
+    ("training seconds", "train_seconds", "{:,.0f}"),
     ("weights", "weights", "`{}`"),
 )
 """Columns of the table of language models: heading, entry, format."""
@@ -58,7 +58,7 @@ def _table(results: Results, kind: str) -> Table:
 def _answers(results: Results, pairs: Sequence[tuple[str, str]]) -> list[Block]:
     if not results.select(kind="answers"):
         return []
-    text = "Share of the test records that were answered so: mean ± standard deviation over checkpoints."
+    text = "Share of test records for which each verdict holds: mean ± standard deviation over checkpoints."
     blocks: list[Block] = [Heading("Answers"), Paragraph(text), _table(results, "answers")]
     notes = {key.removeprefix("answers|"): note for key, note in results.notes.items() if key.startswith("answers|")}
     if notes:
@@ -94,7 +94,7 @@ def _views(results: Results) -> list[Block]:
         return []
     text = (
         "Two views of a record, as the loss between them sees them: the cosine of a record's own views, of those of "
-        "different records, how often a view finds its other by cosine, and the effective rank. Where views of "
+        "different records, how often a view's nearest is its counterpart, and the effective rank. Where views of "
         "different records have a cosine near 1, they have collapsed. Mean ± standard deviation over checkpoints."
     )
     return [Heading("Views"), Paragraph(text), _table(results, "views")]

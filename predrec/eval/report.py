@@ -145,15 +145,17 @@ def _claims(found: list[ClaimResult], model: str, baseline: str, num_pairs: int 
                 f"**{one.verdict}**",
             ]
         )
+    family = f" of all {num_pairs} comparisons" if num_pairs > 1 else ""
     header = ["claim", "observed", "effect", "95 % interval", "corrected p", "cells that agree", "verdict"]
     return [
         Heading(f"The paper's claims: {model} against {baseline}"),
         Paragraph(
             "Differences are between checkpoints, paired in the order given, averaged over tasks, poolings, heads and "
-            "draws, and counted in the claimed direction: above 0 agrees with the claim. Paired t, corrected by Holm "
-            f"over the claims{f' of all {num_pairs} comparisons' if num_pairs > 1 else ''}; cells are tasks, poolings "
-            "and measures. A claim of similar scores holds if a test of equivalence in the same family says so. The "
-            'tests of equivalence behind "no difference" and "by less than" are corrected by Holm among themselves.'
+            "draws, and counted in the claimed direction: above 0 agrees with the claim (of claim 5, above 0 is "
+            f"better). Paired t, corrected by Holm over the claims{family} that have two pairs at least: with further "
+            "comparisons the corrected p grow. Cells are tasks, poolings and measures. A claim of similar scores "
+            "holds if a test of equivalence in the same family says so. The tests of equivalence behind "
+            '"no difference" and "by less than" are corrected by Holm among themselves.'
         ),
         Table(header, rows),
     ]
@@ -186,7 +188,7 @@ def _unit(results: Results) -> str:
     several = _several(results, results.model_names)
     if all(several):
         return "checkpoints"
-    return "checkpoints, or over seeds of the head where there is one," if any(several) else "seeds of the head"
+    return "checkpoints, or over seeds of the head for a single one," if any(several) else "seeds of the head"
 
 
 FOR_CHOICES = (
@@ -204,6 +206,11 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
     if not tasks:
         return []
     probes, development = kind.startswith("probe"), kind.endswith(DEVELOPMENT)
+    several = _several(results, results.model_names)
+    labels = [
+        f"{name} (one checkpoint)" if any(several) and not own else name
+        for name, own in zip(results.model_names, several, strict=True)
+    ]
     rows, means = [], []
     for name in BASELINES:
         if probes and results.select(kind=kind, model=name):
@@ -212,10 +219,10 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
             whole = [results.values(kind=kind, model=name, task=task, metric=mean_metric(task)) for task in tasks]
             means.append([*map(_mean, found), _mean_of_all(whole)])
     for how in _ways(results, kind):
-        for name in results.model_names:
+        for name, label in zip(results.model_names, labels, strict=True):
             found = [_scores(results, kind, name, task, TASKS[task].metric, how) for task in tasks]
             if any(len(values) for values in found):
-                rows.append([name, " ".join(map(str, filter(None, how))) or "-", *map(with_interval, found)])
+                rows.append([label, " ".join(map(str, filter(None, how))) or "-", *map(with_interval, found)])
                 whole = [_scores(results, kind, name, task, mean_metric(task), how) for task in tasks]
                 means.append([*map(_mean, found), _mean_of_all(whole)])
     header = ["model", "how", *(f"{task} ({TASKS[task].metric})" for task in tasks)]
@@ -231,7 +238,7 @@ def score_blocks(results: Results, kind: str, title: str, with_published: bool) 
     text = (
         f"Mean ± standard deviation over {_unit(results)} [95 % interval]; best in bold. "
         + ("Heads are trained on frozen vectors and scored after the last epoch. " if probes else "")
-        + (FOR_CHOICES if development else "The official validation splits, on which nothing was chosen.")
+        + (FOR_CHOICES if development else "Scored on the evaluation splits; no epoch is chosen on them.")
     )
     blocks: list[Block] = [Heading(title), Paragraph(text), Table(header, rows)]
     notes = [f"**{task}**: {results.notes[f'{kind}|{task}']}." for task in tasks if f"{kind}|{task}" in results.notes]
@@ -282,8 +289,8 @@ def _published_scores(results: Results, tasks: Sequence[str]) -> list[Block]:
         metric = names.get(entry["metric"], entry["metric"])
         for name in results.model_names:
             shared = {"kind": "probe", "model": name, "task": task, "pooling": "mean", "head": "linear"}
-            last = results.values(metric=metric, variant=None, **shared)
-            best = results.values(metric=metric, variant=BEST_ON_EVAL, **shared)  # Of the headline metric alone.
+            last = results.sample(metric=metric, variant=None, **shared)
+            best = results.sample(metric=metric, variant=BEST_ON_EVAL, **shared)  # Of the headline metric alone.
             rows.append([task, metric, name, spread(last), spread(best)])
         rows += [
             [task, metric, f"paper: {name}", "-", f"{value / scale:.3f}"]
@@ -295,7 +302,8 @@ def _published_scores(results: Results, tasks: Sequence[str]) -> list[Block]:
         Heading("Beside the published scores", 3),
         Paragraph(
             "The paper reports the best epoch on the evaluation split, which is selection on the test set; ours is "
-            "shown that way here and nowhere else. Different data, steps and sizes: not a replication."
+            "shown that way here and nowhere else. With other data, steps or sizes than the paper's it is no "
+            "replication."
         ),
         Table(["task", "metric", "model", "last epoch", "best epoch on the evaluation split"], rows),
     ]
@@ -315,44 +323,52 @@ def _comparison(results: Results, kind: str, model: str, baseline: str) -> list[
     different = corrected([compare(found[index][-1]).t_p for index in tested])
     same = corrected([equivalence_p(found[index][-1], SCORE_MARGIN) for index in tested])
     ps = dict(zip(tested, zip(different, same, strict=True), strict=True))
+    single = not any(_several(results, (model, baseline)))
     rows = []
     for index, (how, task, differences) in enumerate(found):
         comparison = compare(differences)
-        own = how if kind.startswith("probe") else ("finetune", "-", None)
-        items, mcnemar = _items(results, kind, model, baseline, task, own)
-        seeds = ["-", "-", "-", "does not vary by seed"]
+        seeds = ["-", "-", "-", "-", "does not vary by seed"]
         if len(differences) < 2:
-            seeds = ["-", "-", "-", "too few seeds"]
+            seeds = ["-", "-", "-", "-", "too few seeds"]
         elif index in ps:
             seeds = [
                 interval_cell(comparison),
                 p_cell(ps[index][0], comparison),
                 p_cell(comparison.sign_flip_p, comparison),
+                p_cell(ps[index][1], comparison),
                 verdict(differences, *ps[index], SCORE_MARGIN),
             ]
+        if _at_the_floor(results, kind, (model, baseline), task, how):
+            seeds[-1] = "both at the majority class"
+        own = how if kind.startswith("probe") else ("finetune", "-", None)
+        items = _items(results, kind, model, baseline, task, own) if single else ()
         way = " ".join(map(str, filter(None, how))) or "-"
-        rows.append([task, way, f"{comparison.effect:+.3f}", *seeds[:3], items, mcnemar, seeds[3]])
-    unit = "checkpoints" if any(_several(results, (model, baseline))) else "seeds of the head"
-    caution = (
-        ""
-        if unit == "checkpoints"
-        else " They vary only the heads of one checkpoint each: they say how sure the scores of these checkpoints "
-        "are, not whether one way of training is better."
+        rows.append([task, way, f"{comparison.effect:+.3f}", *seeds[:-1], *items, seeds[-1]])
+    text = (
+        f"Paired differences over {'seeds of the head' if single else 'checkpoints'}: paired t, corrected by Holm "
+        "over this table; the sign-flip test beside it is not corrected. Differences are called equivalent, or of "
+        "less than one point, when two one-sided tests say so (p of equivalence, corrected by Holm likewise)."
     )
+    if single:
+        text += (
+            " Only the heads vary, of one checkpoint each: this says how certain the scores of these checkpoints "
+            "are, not whether one way of training is better. Over items: difference in accuracy of the votes of all "
+            "heads, with a bootstrap interval and the exact McNemar test."
+        )
     header = [
-        *("task", "how", "difference", "95 % interval", "corrected p", "sign-flip p"),
-        *("items: accuracy", "McNemar p", "verdict"),
+        *("task", "how", "difference", "95 % interval", "corrected p", "sign-flip p", "p of equivalence"),
+        *(("items: accuracy", "McNemar p") if single else ()),
+        "verdict",
     ]
-    return [
-        Heading(f"{model} against {baseline}", 3),
-        Paragraph(
-            f"Paired differences over {unit}: paired t, corrected by Holm over this table; the sign-flip test beside "
-            f"it is not corrected.{caution} Over items: difference in accuracy of the votes of all heads, with a "
-            "bootstrap interval and the exact McNemar test. Differences are called equivalent, or of less than one "
-            "point, when two one-sided tests say so, corrected by Holm over this table, too."
-        ),
-        Table(header, rows),
-    ]
+    return [Heading(f"{model} against {baseline}", 3), Paragraph(text), Table(header, rows)]
+
+
+def _at_the_floor(results: Results, kind: str, models: Sequence[str], task: str, how: tuple) -> bool:
+    """Is every checkpoint of the models within the margin of always answering the more frequent class?"""
+    metric = TASKS[task].metric
+    floor = results.values(kind=kind, model="majority", task=task, metric=metric)
+    scores = [value for model in models for value in _scores(results, kind, model, task, metric, how)]
+    return len(floor) > 0 and all(abs(score - floor[0]) < SCORE_MARGIN for score in scores)
 
 
 def _differences(results: Results, kind: str, model: str, baseline: str, task: str, how: tuple) -> np.ndarray:
@@ -400,8 +416,8 @@ def _geometry(results: Results, with_published: bool) -> list[Block]:
         Heading("Geometry of the vectors"),
         Paragraph(
             f"Up to {count:,} evaluation examples of each task; pairs are one text. As in the paper, spectral "
-            "measures are of centred vectors, the others of raw ones. Uniformity lower is more spread; alignment "
-            "lower is tighter classes; best in bold where one way is better. ± is the standard deviation over "
+            "measures are of centred vectors, the others of raw ones. Lower uniformity means more spread, lower "
+            "alignment tighter classes; best in bold where one direction is better. ± is the standard deviation over "
             "checkpoints or, with a single one, over the draws of untrained attention."
         ),
     ]
@@ -413,7 +429,7 @@ def _geometry(results: Results, with_published: bool) -> list[Block]:
         blocks += [Heading(f"{pooling} pooling", 3), Table(header, rows)]
     if "weighted" in poolings and "mean" in poolings:
         blocks.append(
-            Paragraph("Weighted pooling, at its uniform start, is mean pooling: equal rows are right, not a finding.")
+            Paragraph("Weighted pooling starts as mean pooling: equal rows are to be expected, and not a finding.")
         )
     first = poolings[0]
     for variant, measures in (("centred", CENTRED), ("raw", UNCENTRED)):
@@ -471,7 +487,7 @@ def _similarity(results: Results) -> list[Block]:
         Heading("Sentence similarity"),
         Paragraph(
             "Spearman's correlation of cosines with human scores, over all pairs at once (SentEval's \"all\"); "
-            "nothing is trained. Centred and whitened: by the sentences of the same data set, without labels."
+            "nothing is trained. Centring and whitening use the sentences of the same data set, without labels."
         ),
         Table(["model", "pooling", "vectors", *tasks], rows),
     ]

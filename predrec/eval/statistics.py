@@ -15,6 +15,9 @@ from statsmodels.stats.multitest import multipletests
 MAX_EXACT = 14
 """Up to this many seeds, the sign-flip test goes through every assignment of signs."""
 
+ROUNDING = 1e-12
+"""Scores, losses and measures are of the order of 1: what differs by less does not differ."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -48,19 +51,25 @@ def sign_flip_p(differences: Sequence[float], num_draws: int = 20_000, seed: int
         differences (`Sequence[float]`): One per pair, such as a pre-training seed.
         num_draws (`int`, defaults to 20000): Random signs, beyond `MAX_EXACT` differences.
         seed (`int`, defaults to 0): Of the draws.
+
+    Raises:
+        ValueError: If there is no difference, or one is not finite.
     """
-    values = np.asarray(differences, dtype=float)
-    observed = abs(values.mean())
+    values = _finite(differences)
+    least = abs(values.sum()) - ROUNDING * np.abs(values).sum()
     if len(values) <= MAX_EXACT:
         signs = np.array(list(product((-1.0, 1.0), repeat=len(values))))
-        return float((np.abs(signs @ values) / len(values) >= observed - 1e-12).mean())
+        return float((np.abs(signs @ values) >= least).mean())
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(num_draws, len(values)))
-    extreme = (np.abs(signs @ values) / len(values) >= observed - 1e-12).sum()
+    extreme = (np.abs(signs @ values) >= least).sum()
     return float((extreme + 1) / (num_draws + 1))
 
 
 def compare(differences: Sequence[float], confidence: float = 0.95) -> Comparison:
     """Summarises paired differences.
+
+    Differences that are all zero have p 1. Where all are the same but not zero, Student's t has no answer: the p of
+    the sign-flip test stands in its place.
 
     Args:
         differences (`Sequence[float]`): Model minus baseline, one per seed.
@@ -69,24 +78,30 @@ def compare(differences: Sequence[float], confidence: float = 0.95) -> Compariso
     Raises:
         ValueError: If there is no difference, or one is not finite.
     """
-    values = np.asarray(differences, dtype=float)
-    if not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"`differences` must be finite numbers, at least one; got {list(differences)}.")
+    values = _finite(differences)
     count, effect = len(values), float(values.mean())
     sd = float(values.std(ddof=1)) if count > 1 and not _constant(values) else 0.0
     if count == 1:
         low, high, t_p = -np.inf, np.inf, 1.0
     elif sd == 0:
-        low, high, t_p = effect, effect, float(effect == 0)
+        low, high, t_p = effect, effect, sign_flip_p(values)
     else:
         half = sd / count**0.5 * stats.t.ppf((1 + confidence) / 2, count - 1)
         low, high, t_p = effect - half, effect + half, float(stats.ttest_1samp(values, 0).pvalue)
     return Comparison(effect, sd, low, high, t_p, sign_flip_p(values), 2 / 2**count, count)
 
 
+def _finite(differences: Sequence[float]) -> np.ndarray:
+    """Returns differences as an array, with 0 for what is nothing but the rounding of scores."""
+    values = np.asarray(differences, dtype=float)
+    if not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"`differences` must be finite numbers, at least one; got {list(differences)}.")
+    return np.where(np.abs(values) <= ROUNDING, 0.0, values)
+
+
 def _constant(values: np.ndarray) -> bool:
     """Are the values equal but for rounding?"""
-    return bool(np.ptp(values) <= 1e-12 * max(1.0, abs(values.mean())))
+    return bool(np.ptp(values) <= ROUNDING * max(1.0, abs(values.mean())))
 
 
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
@@ -97,21 +112,22 @@ def equivalence_p(differences: Sequence[float], margin: float) -> float:
         margin (`float`): Largest difference that does not matter, in the unit of the differences.
 
     Returns:
-        The larger of the two p; 1 for a single difference.
+        The larger of the two p; 1 for a single difference. Where all are the same and within the margin, `1 / 2^n`,
+        the p of as many signs.
 
     Raises:
-        ValueError: If the margin is not positive.
+        ValueError: If the margin is not positive, there is no difference, or one is not finite.
 
     Reference:
         Schuirmann, 1987, Journal of Pharmacokinetics and Biopharmaceutics 15.
     """
-    values = np.asarray(differences, dtype=float)
+    values = _finite(differences)
     if margin <= 0:
         raise ValueError(f"An equivalence test needs a positive `margin`, not {margin}.")
     if len(values) < 2:
         return 1.0
     if _constant(values):
-        return float(abs(values.mean()) >= margin)
+        return 1.0 if abs(values.mean()) >= margin else 1 / 2 ** len(values)
     above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(values, margin, alternative="less").pvalue
     return float(max(above, below))
@@ -148,8 +164,11 @@ def bootstrap_interval(
 
     Returns:
         Lower and upper end.
+
+    Raises:
+        ValueError: If there is no difference, or one is not finite.
     """
-    values = np.asarray(differences, dtype=float)
+    values = _finite(differences)
     generator = np.random.default_rng(seed)
     means = np.array([generator.choice(values, len(values)).mean() for _ in range(num_draws)])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])

@@ -17,6 +17,7 @@ from ..trainers.checkpoints import MAY_DIFFER
 PARTS = ("title", "data", "pretrain", "arms", "order", "probe", "geometry", "pairs", "primary")
 ARM_PARTS = ("why", "levels", "updates_factor", "same_time_as")
 PRIMARY_PARTS = ("question", "model", "baseline", "scores", "seeds")
+FLOOR_PARTS = ("name", "model", "results", "pooling", "vectors", "first_seed")
 ROUNDED_TO = 10
 """Updates of an arm with a factor: so that evaluations at tenths of the run hit its last update."""
 
@@ -55,6 +56,27 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """What a good encoder has to be above, such as random weights or the mean of its word embeddings.
+
+    Args:
+        name (`str`): In words.
+        model (`str`): An arm, or a model of `results`.
+        results (`str`, *optional*): Folder of other results, named from the experiment's; its own when absent.
+        pooling (`str`, defaults to `"mean"`): Of the probes there.
+        vectors (`str`, *optional*): `whitened`; as they are when absent.
+        first_seed (`int`, defaults to 0): Seed of the first checkpoint there; the others follow.
+    """
+
+    name: str
+    model: str
+    results: str | None = None
+    pooling: str = "mean"
+    vectors: str | None = None
+    first_seed: int = 0
+
+
+@dataclass(frozen=True)
 class Primary:
     """The one comparison that was declared before the runs.
 
@@ -65,6 +87,7 @@ class Primary:
         seeds (`int`): Declared number of pairs.
         first_seed (`int`, defaults to 1): Number of the first of them; the others follow.
         level (`float`, defaults to 0.05): Of the test; less where it is not the only one.
+        floors (`tuple[Floor, ...]`): What the winner is shown beside, in no test.
     """
 
     question: str
@@ -74,6 +97,7 @@ class Primary:
     seeds: int
     first_seed: int = 1
     level: float = 0.05
+    floors: tuple[Floor, ...] = ()
 
     def counts(self, seed: int) -> bool:
         """Returns whether a seed is one of the declared."""
@@ -204,13 +228,13 @@ def _pair(pair: Any, arms: Mapping[str, Arm]) -> tuple[str, str]:
 
 def _primary(content: Any, arms: Mapping[str, Arm]) -> Primary:
     content = _mapping("primary", content)
-    _check_names(content, (*PRIMARY_PARTS, "first_seed", "level"), "primary comparison")
+    _check_names(content, (*PRIMARY_PARTS, "first_seed", "level", "floors"), "primary comparison")
     missing = [name for name in PRIMARY_PARTS if not content.get(name)]
     if missing:
         raise UserError(f"`primary` lacks `{missing[0]}`.")
     level = _number("level", content.get("level", "0.05"), float, 0)
     if not 0 < level < 1:
-        raise UserError(f"`level` is {level}; it must lie strictly between 0 and 1.")
+        raise UserError(f"`level` is {level}; it must be strictly between 0 and 1.")
     return Primary(
         str(content["question"]),
         _known(content["model"], arms, "primary"),
@@ -219,7 +243,23 @@ def _primary(content: Any, arms: Mapping[str, Arm]) -> Primary:
         _number("seeds", content["seeds"], int, 1),
         _number("first_seed", content.get("first_seed", "1"), int, 0),
         level,
+        tuple(_floor(floor, arms) for floor in content.get("floors") or []),
     )
+
+
+def _floor(content: Any, arms: Mapping[str, Arm]) -> Floor:
+    content = _mapping("a floor", content)
+    _check_names(content, FLOOR_PARTS, "floor")
+    for name in ("name", "model"):
+        if not content.get(name):
+            raise UserError(f"A floor of `primary` lacks `{name}`.")
+    if content.get("results") is None:
+        _known(content["model"], arms, "floors")
+        others = [name for name in FLOOR_PARTS[3:] if name in content]
+        if others:
+            raise UserError(f"`{others[0]}` of a floor is for `results` of other experiments: drop it.")
+    first = _number("first_seed", content.get("first_seed", "0"), int, 0)
+    return Floor(**(content | {"first_seed": first}))
 
 
 def resolve_arm(arm: Arm) -> tuple[dict[str, Any], PredRecTrainingArguments]:

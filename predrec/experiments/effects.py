@@ -7,16 +7,30 @@ from typing import Any
 
 import numpy as np
 
+from ..eval.claims import CLAIMS, claim_means
+from ..eval.results import Results
 from ..eval.statistics import Comparison, compare, corrected
 from .definition import Arm
 
 MEASURES = (
     ("masked-LM loss", "eval_mlm_loss"),
-    ("uniformity", "eval_uniformity"),
-    ("effective rank", "eval_effective_rank"),
     ("margin", "eval_jepa_margin"),
+    ("uniformity, held-out rows", "eval_uniformity"),
+    ("effective rank, held-out rows", "eval_effective_rank"),
 )
-"""Of the held-out text after the last update."""
+"""Of the held-out text after the last update; geometry is that of the monitor's few rows."""
+
+CLAIMED = (
+    ("uniformity, task vectors", 1),
+    ("spectral entropy, task vectors, max pooling", 2),
+    ("token probe", 3),
+    ("probe gap", 4),
+    ("alignment, task vectors", 6),
+)
+"""Of the vectors of the tasks' texts: what a claim of the paper, by its number, is about."""
+
+ALPHA = 0.05
+"""Level of the tests."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +42,21 @@ class Effect:
         measure (`str`): Of what.
         comparison (`Comparison`): Over seeds.
         p (`float`): Paired t, corrected by Holm over all effects on the measure.
+        arms (`tuple[str, ...]`): Whose runs it is made of.
     """
 
     factors: tuple[str, ...]
     measure: str
     comparison: Comparison
     p: float
+    arms: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """In words; with fewer seeds than a sign-flip test needs to reach 0.05, none."""
+        if self.comparison.smallest_p > ALPHA:
+            return "too few seeds"
+        return "changes" if self.p < ALPHA else "undecided"
 
 
 def factors_of(arms: Mapping[str, Arm]) -> dict[str, list[str]]:
@@ -60,14 +83,7 @@ def contrast(
         factors (`list[str]`): One or two.
     """
     levels = {factor: found for factor, found in factors_of(arms).items() if factor in factors}
-    if any(len(found) != 2 for found in levels.values()):
-        return {}
-    blocks: dict[tuple, dict[tuple, str]] = {}
-    for name, arm in arms.items():
-        if values.get(name) and set(factors) <= arm.levels.keys():
-            others = tuple(sorted((f, level) for f, level in arm.levels.items() if f not in factors))
-            blocks.setdefault(others, {})[tuple(arm.levels[factor] for factor in factors)] = name
-    full = [block for block in blocks.values() if len(block) == 2 ** len(factors)]
+    full = full_blocks(values, arms, factors)
     if not full:
         return {}
     seeds = set.intersection(*(set(values[name]) for block in full for name in block.values()))
@@ -83,6 +99,21 @@ def contrast(
     return found
 
 
+def full_blocks(
+    values: Mapping[str, Mapping[int, float]], arms: Mapping[str, Arm], factors: Sequence[str]
+) -> list[dict[tuple, str]]:
+    """Returns the arms of every block that has each combination of the levels, by that combination."""
+    levels = factors_of(arms)
+    if any(len(levels[factor]) != 2 for factor in factors):
+        return []
+    blocks: dict[tuple, dict[tuple, str]] = {}
+    for name, arm in arms.items():
+        if values.get(name) and set(factors) <= arm.levels.keys():
+            others = tuple(sorted((f, level) for f, level in arm.levels.items() if f not in factors))
+            blocks.setdefault(others, {})[tuple(arm.levels[factor] for factor in factors)] = name
+    return [block for block in blocks.values() if len(block) == 2 ** len(factors)]
+
+
 def effects(arms: Mapping[str, Arm], values: Mapping[str, Mapping[int, float]], measure: str) -> list[Effect]:
     """Returns the effects of every factor and the interactions of every two, as far as there are arms for them."""
     names = list(factors_of(arms))
@@ -90,9 +121,12 @@ def effects(arms: Mapping[str, Arm], values: Mapping[str, Mapping[int, float]], 
     for factors in [(name,) for name in names] + list(combinations(names, 2)):
         by_seed = contrast(values, arms, factors)
         if by_seed:
-            found.append((factors, compare(list(by_seed.values()))))
-    ps = corrected([comparison.t_p for _, comparison in found])
-    return [Effect(factors, measure, comparison, p) for (factors, comparison), p in zip(found, ps, strict=True)]
+            used = tuple(name for block in full_blocks(values, arms, factors) for name in block.values())
+            found.append((factors, compare(list(by_seed.values())), used))
+    ps = corrected([comparison.t_p for _, comparison, _ in found])
+    return [
+        Effect(factors, measure, comparison, p, used) for (factors, comparison, used), p in zip(found, ps, strict=True)
+    ]
 
 
 def held_out(by_arm: Mapping[str, Sequence[dict[str, Any]]], name: str) -> dict[str, dict[int, float]]:
@@ -101,3 +135,9 @@ def held_out(by_arm: Mapping[str, Sequence[dict[str, Any]]], name: str) -> dict[
         arm: {content["seed"]: content["last"][name] for content in contents if name in content["last"]}
         for arm, contents in by_arm.items()
     }
+
+
+def claimed(results: Results, by_arm: Mapping[str, Any], number: int) -> dict[str, dict[int, float]]:
+    """Returns what a claim of the paper is about, by arm and seed: the mean over its tasks and poolings."""
+    claim = next(claim for claim in CLAIMS if claim.number == number)
+    return {arm: claim_means(results, claim, arm) for arm in by_arm}

@@ -1,13 +1,13 @@
-"""Training as a figure: losses, lambda and geometry of every arm; mean over seeds, single seeds as thin lines."""
+"""The figures of an experiment: training of every arm, and the effects of factors."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 
 from ..eval.document import Picture
-from ..eval.figures import COLOURS, DPI, LINES
+from ..eval.figures import COLOURS, LINES, picture_of
+from .effects import Effect
 from .history import tokens_of
 
 PANELS = (
@@ -20,17 +20,25 @@ PANELS = (
 )
 """Title and metric of each panel; tokens are the horizontal axis."""
 
+OF_ONE_LOSS = ("eval_jepa_loss", "eval_jepa_margin")
+"""Shown only where all arms have the same JEPA loss: others have another scale."""
+
 
 def training_figure(runs: Mapping[str, Sequence[dict[str, Any]]]) -> Picture | None:
-    """Draws the curves of every arm over training tokens; `None` where no run has any.
+    """Draws the curves of every arm over training tokens, mean over seeds, single seeds as thin lines.
+
+    Arms whose runs have a single point, as those that were hardly trained, have no curve. `None` where no arm has any.
 
     Args:
         runs (`dict[str, list]`): Contents of the files of finished runs, by arm.
     """
     from matplotlib.figure import Figure  # Not pyplot: no display is touched. Imported late: it is slow to load.
 
-    known = {name for contents in runs.values() for content in contents for name in content["curves"]}
-    shown = [(title, name) for title, name in PANELS if name in known]
+    curves = [(name, points) for contents in runs.values() for c in contents for name, points in c["curves"].items()]
+    known = {name for name, points in curves if len(points) > 1}
+    losses = {c["arguments"].get("jepa_loss", "cosine") for cs in runs.values() for c in cs if _has_jepa_loss(c)}
+    left_out = OF_ONE_LOSS if len(losses) > 1 else ()
+    shown = [(title, name) for title, name in PANELS if name in known and name not in left_out]
     if not shown:
         return None
     columns = min(3, len(shown))
@@ -40,7 +48,9 @@ def training_figure(runs: Mapping[str, Sequence[dict[str, Any]]]) -> Picture | N
     handles: dict[str, Any] = {}
     for axis, (title, name) in zip(axes, shown, strict=False):
         for index, (arm, contents) in enumerate(runs.items()):
-            lines = [curve_over_tokens(content, name) for content in contents if name in content["curves"]]
+            lines = [
+                curve_over_tokens(content, name) for content in contents if len(content["curves"].get(name, [])) > 1
+            ]
             look: dict[str, Any] = {"color": COLOURS[index % 6], "linestyle": LINES[(index + index // 6) % 6]}
             for tokens, values in lines if len(lines) > 1 else []:
                 axis.plot(tokens, values, linewidth=0.5, alpha=0.4, **look)
@@ -60,12 +70,47 @@ def training_figure(runs: Mapping[str, Sequence[dict[str, Any]]]) -> Picture | N
     figure.legend(
         handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 6), frameon=False
     )
-    files = []
-    for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-        buffer = BytesIO()
-        figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=metadata)
-        files.append(buffer.getvalue())
-    return Picture("training", "Losses, lambda and geometry of every arm during training", *files)
+    return picture_of(figure, "training", "Losses, lambda and geometry of every arm during training")
+
+
+def _has_jepa_loss(content: Mapping[str, Any]) -> bool:
+    return "eval_jepa_loss" in content["curves"]
+
+
+def effects_figure(found: Sequence[Effect]) -> Picture | None:
+    """Draws every effect with its interval, a panel for each measure; `None` without effects of several seeds.
+
+    Args:
+        found (`list[Effect]`): Of all measures.
+    """
+    from matplotlib.figure import Figure
+
+    known = [effect for effect in found if np.isfinite(effect.comparison.low)]
+    names = list(dict.fromkeys(" x ".join(effect.factors) for effect in known))
+    measures = list(dict.fromkeys(effect.measure for effect in known))
+    if not known:
+        return None
+    columns = min(3, len(measures))
+    rows = -(-len(measures) // columns)
+    figure = Figure(figsize=(3.4 * columns, (0.24 * len(names) + 0.9) * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axis, measure in zip(axes, measures, strict=False):
+        for effect in known:
+            if effect.measure == measure:
+                row, one = names.index(" x ".join(effect.factors)), effect.comparison
+                axis.plot([one.low, one.high], [row, row], color=COLOURS[0], linewidth=1.4)
+                axis.plot([one.effect], [row], marker="o", markersize=4, color=COLOURS[0])
+        axis.axvline(0, color="#555", linewidth=0.8)
+        axis.set_title(measure, fontsize=8)
+        axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.tick_params(axis="x", labelsize=8)
+        axis.locator_params(axis="x", nbins=5)
+        axis.grid(axis="x", alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[len(measures) :]:
+        axis.set_axis_off()
+    return picture_of(figure, "effects", "Effects of the factors on every measure, with 95 % intervals over seeds")
 
 
 def curve_over_tokens(content: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:

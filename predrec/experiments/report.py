@@ -10,17 +10,14 @@ from ..eval.document import Block, Heading, Paragraph, Table, write_document
 from ..eval.report import build_report
 from ..eval.report_cells import interval_cell, p_cell, spread
 from ..eval.results import Results, write_results
-from ..eval.tasks import TASKS
-from .definition import Arm, Experiment, Primary, Run
-from .effects import MEASURES, Effect, effects, factors_of, held_out
-from .figures import training_figure
-from .history import tokens_of
+from ..eval.tasks import TASKS, mean_metric
+from .definition import Experiment, Primary, Run
+from .effects import CLAIMED, MEASURES, Effect, claimed, effects, factors_of, held_out
+from .figures import effects_figure, training_figure
+from .floors import FloorResult, compare_floors
 from .primary import MIN_PAIRS, PrimaryResult, compare_primary, mean_scores
 from .run_files import merge_runs
-from .schedule import seconds_of
-
-SAME_TIME = 0.05
-"""Arms that are meant to take the same time may differ by this share."""
+from .times import time_blocks, unequal_times
 
 LOSSES = (
     ("masked-LM loss", "eval_mlm_loss"),
@@ -30,8 +27,8 @@ LOSSES = (
     ("another text", "eval_trivial_loss_text"),
     ("margin", "eval_jepa_margin"),
     ("lambda", "eval_loss_lambda"),
-    ("uniformity", "eval_uniformity"),
-    ("effective rank", "eval_effective_rank"),
+    ("uniformity, held-out rows", "eval_uniformity"),
+    ("effective rank, held-out rows", "eval_effective_rank"),
 )
 """What training ended with; the three in the middle are the JEPA losses of predictors that know nothing."""
 
@@ -51,18 +48,22 @@ def write_report(path: Path, experiment: Experiment, finished: Mapping[Run, dict
     by_arm = {arm: contents for arm, contents in by_arm.items() if contents}
     results = merge_runs([content for contents in by_arm.values() for content in contents])
     results.commands = [f"predrec reproduce {'/'.join(path.parts[-3:])} --data DATA --glue GLUE"]
-    blocks = build_blocks(experiment, by_arm, results)
+    blocks = build_blocks(experiment, by_arm, results, path.parent)
     markdown, page = write_document(path.parent, experiment.title, blocks)
     return [markdown, page, write_results(path.parent, results)]
 
 
 def build_blocks(
-    experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, Any]]], results: Results
+    experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, Any]]], results: Results, folder: Path
 ) -> list[Block]:
-    """Puts the report together."""
+    """Puts the report together; results that the experiment names are looked for from `folder`."""
     blocks: list[Block] = [Heading(experiment.title, 1), *arms_table(experiment, by_arm)]
     if experiment.primary is not None:
-        blocks += primary_blocks(experiment.primary, compare_primary(results, experiment.primary))
+        found = compare_primary(results, experiment.primary)
+        blocks += primary_blocks(experiment.primary, found)
+        blocks += unequal_times(experiment, by_arm)
+        if found.comparison is not None:
+            blocks += floor_blocks(experiment.primary, found, results, folder)
     if any(arm.levels for arm in experiment.arms.values()):
         blocks += effect_blocks(experiment, by_arm, results)
     blocks += time_blocks(experiment.arms, by_arm)
@@ -140,10 +141,42 @@ def _parts_table(primary: Primary, found: PrimaryResult) -> list[Block]:
         for task, part in found.parts.items()
     ]
     interval = f"{100 - 100 * primary.level:g} % interval"
-    header = ["score", primary.model, primary.baseline, "difference", interval, "mean difference without it"]
+    header = ["score", primary.model, primary.baseline, "difference", interval, "mean difference without this task"]
     if not rows:
         return []
-    return [Heading("What each task has to do with it", 3), Paragraph("Not tested."), Table(header, rows)]
+    return [Heading("Contribution of each task", 3), Paragraph("Not tested."), Table(header, rows)]
+
+
+def floor_blocks(primary: Primary, found: PrimaryResult, results: Results, folder: Path) -> list[Block]:
+    """Shows what the better of the two arms has to be above, and says what it is not above."""
+    pairs = [seed for seed in found.model if seed in found.baseline and primary.counts(seed)]
+    ahead = found.comparison is not None and found.comparison.effect > 0
+    winner, name = (found.model, primary.model) if ahead else (found.baseline, primary.baseline)
+    floors = compare_floors(results, primary, {seed: winner[seed] for seed in pairs}, folder)
+    if not floors:
+        return []
+    not_beaten = [floor.name for floor in floors if not floor.comparison.low > 0]
+    words = f"**{name}**, the better of the two, is ahead of all of them."
+    if not_beaten:
+        words = (
+            f"**{name}, the better of the two, is not surely ahead of: {'; '.join(not_beaten)}.** The verdict is one "
+            "between encoders that training has not made better than that."
+        )
+    header = ["what", "seeds", "the declared score", f"{name} minus it", "95 % interval", "seeds in common"]
+    return [
+        Heading("Beside what knows nothing, or only words", 3),
+        Paragraph(f"The same mean of the same probes; not tested, and intervals not corrected. {words}"),
+        Table(header, [_floor_row(floor) for floor in floors]),
+    ]
+
+
+def _floor_row(floor: FloorResult) -> list[str]:
+    comparison = floor.comparison
+    seeds = str(floor.num_seeds) if floor.num_seeds else "-"
+    return [
+        *(floor.name, seeds, f"{floor.score:.4f}", f"{comparison.effect:+.4f}"),
+        *(interval_cell(comparison, 4), str(comparison.num_seeds)),
+    ]
 
 
 def effect_blocks(
@@ -153,10 +186,12 @@ def effect_blocks(
     found: list[Effect] = []
     for measure, name in MEASURES:
         found += effects(experiment.arms, held_out(by_arm, name), measure)
-    wanted = {task: TASKS[task].metric for task in experiment.probe.get("tasks", [])}
+    for measure, number in CLAIMED:
+        found += effects(experiment.arms, claimed(results, by_arm, number), measure)
+    wanted = {task: mean_metric(task) for task in experiment.probe.get("tasks", []) if task in TASKS}
     if wanted:
         scores = {arm: mean_scores(results, arm, wanted) for arm in by_arm}
-        found += effects(experiment.arms, scores, "mean probe score")
+        found += effects(experiment.arms, scores, f"mean probe score ({', '.join(wanted)})")
     levels = {factor: " to ".join(both) for factor, both in factors_of(experiment.arms).items()}
     rows = [
         [
@@ -167,69 +202,36 @@ def effect_blocks(
             f"{effect.comparison.effect:+.3f}",
             interval_cell(effect.comparison),
             p_cell(effect.p, effect.comparison),
+            p_cell(effect.comparison.sign_flip_p, effect.comparison),
             str(effect.comparison.num_seeds),
+            str(len(effect.arms)),
+            effect.verdict,
         ]
         for effect in found
     ]
+    figure = effects_figure(found)
+    planned = [name for name, arm in experiment.arms.items() if arm.levels]
+    missing = [name for name in planned if name not in by_arm]
+    still = f" Without runs so far, and so left out with what they would be compared with: {', '.join(missing)}."
     return [
         Heading("Effects of the factors"),
         Paragraph(
             "What a factor changes from its first level to its second, averaged over the arms that differ in nothing "
             "else; of two factors, by how much one changes more at the other's second level, halved. Over seeds: "
-            "paired t, corrected by Holm over the effects on one measure."
+            "paired t, corrected by Holm over the effects on one measure, not over all measures; the sign-flip test "
+            f"beside it is not corrected. Fewer than 6 seeds are too few for a verdict.{still if missing else ''} "
+            "Geometry of held-out rows is that of the few rows that training looks at; that of task vectors is what "
+            "the paper's claims are about, mean over tasks and poolings."
         ),
-        Table(["measure", "factor", "effect", "95 % interval", "corrected p", "seeds"], rows),
-    ]
-
-
-def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
-    """Shows how long each arm took, and whether arms that were to take the same time did."""
-    known = {arm: [one for one in contents if tokens_of(one) is not None] for arm, contents in by_arm.items()}
-    typical = {
-        arm: {content["seed"]: content["seconds_at_median_speed"] for content in contents}
-        for arm, contents in known.items()
-    }
-    rows, notes = [], []
-    for arm, contents in by_arm.items():
-        training = [content["seconds"]["training"] for content in known[arm]]
-        total = [seconds_of(content) for content in known[arm]]
-        tokens = [tokens_of(content) / 1e6 for content in known[arm]]
-        other = arms[arm].same_time_as
-        match = "-"
-        # Within a seed: the machine may have been another, or a slower one, when others were made.
-        pairs = [(typical[arm][seed], took) for seed, took in typical.get(other, {}).items() if seed in typical[arm]]
-        if pairs and all(took > 0 for _, took in pairs):
-            ratios = [took / of_other for took, of_other in pairs]
-            match = f"{np.median(ratios):.3f} of {other}"
-            if len(ratios) > 1:
-                match += f" ({min(ratios):.3f} to {max(ratios):.3f})"
-            off = sum(abs(ratio - 1) > SAME_TIME for ratio in ratios)
-            if off:
-                notes.append(
-                    f"**{arm} and {other} did not take the same time** in {off} of {len(ratios)} pairs: read their "
-                    "comparison so."
-                )
-        rows.append(
+        Table(
             [
-                arm,
-                f"{contents[0]['steps']:,}",
-                f"{np.mean(tokens):.2f} M" if tokens else "-",
-                _minutes(training),
-                _minutes(list(typical[arm].values())),
-                match,
-                _minutes(total),
-                ", ".join(dict.fromkeys(content["machine"] for content in contents)),
-            ]
-        )
-    header = ["arm", "updates", "tokens", "training", "at median speed", "time matched", "with evaluation", "machine"]
-    text = (
-        "Means over seeds. Training is the updates alone; at median speed it is what they would have taken without "
-        "what else the machine did. Times are matched within seeds, since machines differ over time: median (least to "
-        f"most); within {SAME_TIME:.0%} they count as the same."
-    )
-    if any(len(known[arm]) < len(contents) for arm, contents in by_arm.items()):
-        notes.append("Runs with padded rows whose files do not count their tokens, nor so their time, are left out.")
-    return [Heading("Time"), Paragraph(" ".join([text, *notes])), Table(header, rows)]
+                *("measure", "factor", "effect", "95 % interval", "corrected p", "sign-flip p"),
+                *("seeds", "arms", "verdict"),
+            ],
+            rows,
+        ),
+        *([figure] if figure is not None else []),
+    ]
 
 
 def training_blocks(by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
@@ -247,7 +249,9 @@ def training_blocks(by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Bloc
             "something only beside those of three predictors that know nothing (the mean target, the target at "
             "another position of the text, the target of another text); the margin is by how much it beats the best "
             "of them. JEPA losses are over all held-out rows, the trivial ones and the margin over the monitor's "
-            "rows. Between arms with other targets, JEPA losses do not compare."
+            "rows. Between arms with other targets, JEPA losses do not compare. Uniformity and rank are of the "
+            "monitor's few rows, whose number bounds the rank: they do not compare with those of the tasks' vectors "
+            "below."
         ),
         Table(["arm", *(title for title, _ in shown)], rows),
         *([figure] if figure is not None else []),
@@ -256,7 +260,3 @@ def training_blocks(by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Bloc
 
 def _p(value: float) -> str:
     return f"{value:.4f}" if value >= 1e-4 else f"{value:.0e}"
-
-
-def _minutes(seconds: Sequence[float]) -> str:
-    return f"{np.mean(seconds) / 60:.1f} min" if seconds else "-"

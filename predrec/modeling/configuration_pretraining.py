@@ -170,11 +170,11 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             )
         for name in ("jepa_dropout", "jepa_start"):
             if getattr(self, name) and self.objective != "hybrid":
-                raise ValueError(f"`{name}` needs `objective=hybrid`: {self.objective} has no loss to go on with.")
+                raise ValueError(f"`{name}` needs `objective=hybrid`: {self.objective} does not train both losses.")
         if self.has_jepa_branch and not self.has_target_encoder and self.jepa_loss in COLLAPSING:
             raise ValueError(
                 f"`target_network=online` needs a loss that holds vectors apart: with jepa_loss={self.jepa_loss}, "
-                "targets that are all alike would be the best."
+                "identical targets would be optimal."
             )
         if self.target_layers != "output":
             try:

@@ -74,7 +74,7 @@ def assemble(source: Path, folder: Path, repo_id: str, licence: str | None = Non
     if not any((source / name).is_file() for name in WEIGHTS):
         missing.insert(1, WEIGHTS[0])
     if missing:
-        raise UserError(f"{str(source)!r} is no finished run or export: it lacks {', '.join(missing)}.")
+        raise UserError(f"{str(source)!r} is not a finished run or export: it lacks {', '.join(missing)}.")
     _check_folder(folder, source)
     try:
         _copy(source, folder.resolve())
@@ -216,7 +216,7 @@ def _stray_files(folder: Path) -> Iterator[str]:
     allowed = {*published_files(folder), Path(MARK)}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or (path.is_file() and path.relative_to(folder) not in allowed):
-            yield f"{path.relative_to(folder)} does not belong into a repository"
+            yield f"{path.relative_to(folder)} does not belong in a repository"
 
 
 def _leaks(folder: Path) -> Iterator[str]:

@@ -47,7 +47,7 @@ def create_repository(repo_id: str, private: bool | None = None, token: str | No
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         public = bool(private) and not api.repo_info(repo_id).private
     if public:
-        raise UserError(f"`private`: {repo_id} is there and public. Make it private on the Hub first.{kept}")
+        raise UserError(f"`private`: {repo_id} exists and is public. Make it private on the Hub first.{kept}")
     return repo_id
 
 
@@ -86,7 +86,7 @@ def upload(
     with hub_errors_explained(kept):
         present = set(api.list_repo_files(repo_id))
     if present - UNTOUCHED and not update:
-        raise UserError(f"`repo_id`: {repo_id} is there and has files. Add a commit to it with --update.{kept}")
+        raise UserError(f"`repo_id`: {repo_id} exists and has files. Add a commit to it with --update.{kept}")
     with hub_errors_explained(kept):
         return api.upload_folder(
             repo_id=repo_id,

@@ -64,8 +64,8 @@ def load_source(path: str, weights: str, with_head: bool) -> Source:
         found = [path for path in checkpoints_in(folder) if damage(path) is None]
         if not found:
             raise UserError(
-                f"`weights` ema: {path!r} has no checkpoint-N that is whole, and only there the target encoder is "
-                "kept. Use `--weights online`."
+                f"`weights` ema: {path!r} has no intact checkpoint-N, and the target encoder is kept only "
+                "there. Use `--weights online`."
             )
         checkpoint = found[-1]
     if checkpoint is None and not (folder / "config.json").exists() and (found := checkpoints_in(folder)):

@@ -3,7 +3,7 @@
 LOAD = """\
 from transformers import AutoModel, AutoTokenizer
 {importing}
-directory = "{directory}"  # the folder of this card
+directory = "{directory}"  # the path of this folder
 tokenizer = AutoTokenizer.from_pretrained(directory)
 """
 
@@ -49,7 +49,7 @@ EXAMPLES = (
     ("One vector per text, by mean pooling:", EMBED),
     ("The same with sentence-transformers:", SENTENCES),
     ("Masked tokens:", FILL),
-    ("Fine-tuning, here for two classes; there are heads for tokens, answers and choices, too:", FINETUNE),
+    ("Fine-tuning, here for two classes (there are also heads for tokens, question answering and choices):", FINETUNE),
 )
 
 

@@ -11,8 +11,8 @@ from ..errors import UserError
 from .checkpoints import checkpoints_in
 
 WORKER_DIED = (
-    "A process that loads data died. Systems end processes when memory runs out: fewer `dataloader_num_workers` "
-    "take less."
+    "A process that loads data died. The system may have ended it for lack of memory: use fewer "
+    "`dataloader_num_workers`."
 )
 FAILURES = (
     (r"DataLoader worker \(pid|Pin memory thread exited", WORKER_DIED),

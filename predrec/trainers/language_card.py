@@ -13,7 +13,7 @@ from .model_card import LIBRARIES, last_values
 
 METHODS = {
     "ntp": "next tokens alone",
-    "llm_jepa": "next tokens, and LLM-JEPA (arXiv 2509.14252): a record's one view predicts the state of the other",
+    "llm_jepa": "next tokens, and LLM-JEPA (arXiv 2509.14252): one view of a record predicts the state of the other",
     "tube": "next tokens, and straight paths of states (semantic tube prediction, arXiv 2602.22617)",
 }
 
@@ -23,7 +23,7 @@ LOSSES = (
     ("eval_matched_cosine", "cosine of a record's views"),
     ("eval_mismatched_cosine", "cosine of views of different records"),
     ("eval_effective_rank", "effective rank of the views"),
-    ("eval_retrieval", "share of views whose nearest is the record's other one"),
+    ("eval_retrieval", "share of views whose nearest neighbour is the record's other view"),
 )
 
 CITATION = """\

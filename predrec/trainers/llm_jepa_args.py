@@ -43,7 +43,7 @@ class LLMJepaArguments(RunArguments):
     metric_for_best_model: str | None = field(default="eval_ntp_loss", metadata={"help": "Decides which is best."})
 
     method: Literal["ntp", "llm_jepa", "tube"] = field(
-        default="llm_jepa", metadata={"help": "Next tokens alone, with the distance of views, or with the tube."}
+        default="llm_jepa", metadata={"help": "Next tokens alone, with LLM-JEPA, or with the tube."}
     )
     num_predictor_tokens: int = field(default=1, metadata={"help": "k: predictor tokens behind the view; 0 to 10."})
     jepa_lambda: float | None = field(
@@ -51,10 +51,10 @@ class LLMJepaArguments(RunArguments):
     )
     gamma: float = field(default=1.0, metadata={"help": "Weight of the next-token loss."})
     distance: Literal["cosine", "l2", "mse", "smooth_l1", "infonce"] = field(
-        default="cosine", metadata={"help": "Of predicted and other view."}
+        default="cosine", metadata={"help": "Distance of predicted and target view."}
     )
-    temperature: float = field(default=0.07, metadata={"help": "Of infonce."})
-    symmetric_infonce: bool = field(default=False, metadata={"help": "Find the source, too, not only the target."})
+    temperature: float = field(default=0.07, metadata={"help": "Temperature of infonce."})
+    symmetric_infonce: bool = field(default=False, metadata={"help": "Match both ways, not only source to target."})
     jepa_layer: int = field(default=-1, metadata={"help": "Hidden state that is read; -1 is the last."})
     target_grad: Literal["shared", "stop", "ema"] = field(
         default="shared", metadata={"help": "Gradient of the predicted view: shared (paper), none, or an average."}
@@ -68,7 +68,7 @@ class LLMJepaArguments(RunArguments):
         default=None, metadata={"help": "Budget in operations: decides the updates, whatever the epochs say."}
     )
     sum_micro_batches: bool = field(
-        default=False, metadata={"help": "Add the losses of accumulated batches up instead of averaging over tokens."}
+        default=False, metadata={"help": "Add up the losses of accumulated batches instead of averaging over tokens."}
     )
 
     RULES = (

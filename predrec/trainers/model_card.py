@@ -30,14 +30,14 @@ LOSSES = (
     ("eval_trivial_loss_position", "JEPA loss of predicting another position's target"),
     ("eval_trivial_loss_text", "JEPA loss of predicting another text's target"),
     ("loss_lambda", "weight of the JEPA loss at the end"),
-    ("eval_uniformity", "uniformity of mean-pooled texts (lower is more spread)"),
+    ("eval_uniformity", "uniformity of mean-pooled texts (lower means more spread)"),
     ("eval_effective_rank", "effective rank of mean-pooled texts"),
-    ("eval_text_spread", "spread between texts of token states"),
-    ("eval_token_spread", "spread within a text of token states"),
-    ("eval_target_spread", "spread between texts of the targets"),
-    ("eval_target_token_spread", "spread within a text of the targets"),
-    ("eval_matched_cosine", "cosine of prediction and its target"),
-    ("eval_mismatched_cosine", "cosine of prediction and another text's target"),
+    ("eval_text_spread", "spread of token states between texts"),
+    ("eval_token_spread", "spread of token states within a text"),
+    ("eval_target_spread", "spread of targets between texts"),
+    ("eval_target_token_spread", "spread of targets within a text"),
+    ("eval_matched_cosine", "cosine of a prediction and its target"),
+    ("eval_mismatched_cosine", "cosine of a prediction and another text's target"),
 )
 
 CITATION = """\
@@ -99,7 +99,7 @@ def render_model_card(
         f"---\n{data.to_yaml()}\n---\n",
         f"# {name}\n",
         f"A text encoder pre-trained with {OBJECTIVES[objective]}, by "
-        "[predrec](https://arxiv.org/abs/2606.05173), an implementation of *Predict and Reconstruct*.\n",
+        "predrec, an implementation of [*Predict and Reconstruct*](https://arxiv.org/abs/2606.05173).\n",
         "## Load it\n",
         loading_examples(name, custom),
         notes,
@@ -109,13 +109,13 @@ def render_model_card(
         "At the end of training, on held-out text:\n\n| measure | value |\n|---|---|\n" + "\n".join(measured) + "\n"
         if measured
         else "Nothing: the run was not evaluated.\n",
-        "The JEPA loss means something only as far as it beats the trivial predictors, which know nothing of the "
+        "The JEPA loss means something only if it is below that of the trivial predictors, which know nothing of the "
         "text.\n"
         if objective != "mlm"
         else "",
         "![Training curves](training_curves.png)\n",
         "## Limits\n",
-        "A small encoder trained on the data above; it knows no more than that text holds, biases included. It was "
+        "The encoder knows no more than the text that it was trained on, whose biases it shares. It was "
         "not fine-tuned, and what is not measured above is not known.\n",
         "## Licence\n",
         "None was given.\n",

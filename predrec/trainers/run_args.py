@@ -47,7 +47,7 @@ class RunArguments(TrainingArguments):
     eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: steps, epoch or no."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep, the best among them."})
     metric_for_best_model: str | None = field(default=None, metadata={"help": "Decides which is best."})
-    greater_is_better: bool | None = field(default=False, metadata={"help": "Whether more of it is better."})
+    greater_is_better: bool | None = field(default=False, metadata={"help": "Whether a larger value is better."})
     prediction_loss_only: bool = field(default=True, metadata={"help": "Return no predictions from evaluation."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False for the collator."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused weights."})
@@ -59,7 +59,7 @@ class RunArguments(TrainingArguments):
         metadata={"help": "On NaN or infinity in a loss or a gradient: stop, or skip that update and count it."},
     )
     max_skipped_steps: int = field(
-        default=10, metadata={"help": "So many skipped updates in a row stop the run, those of fp16 included."}
+        default=10, metadata={"help": "Skipped updates in a row that end the run, those of fp16 included."}
     )
     num_threads: int | None = field(
         default=None, metadata={"help": "CPU threads per process; all cores, shared among the processes, if absent."}

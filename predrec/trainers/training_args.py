@@ -35,10 +35,10 @@ class PredRecTrainingArguments(RunArguments):
     )
     collapse_patience: int = field(default=2, metadata={"help": "Evaluations in a row that must show collapse."})
     collapse_min_rank: float = field(
-        default=0.02, metadata={"help": "Least effective rank, as a share of the largest possible one."}
+        default=0.02, metadata={"help": "Effective rank below this share of the largest possible one is collapse."}
     )
     collapse_min_std: float = field(
-        default=0.05, metadata={"help": "Least spread of the normalised states of different texts."}
+        default=0.05, metadata={"help": "Spread of normalised states below this is collapse."}
     )
 
     RULES = (

@@ -155,7 +155,7 @@ def test_push_refuses_an_unknown_argument(refused, run):
 
 
 def test_push_refuses_a_folder_that_is_no_run(refused, tmp_path):
-    assert "is no finished run or export" in refused(tmp_path, "--repo_id", "me/tiny")
+    assert "is not a finished run or export" in refused(tmp_path, "--repo_id", "me/tiny")
 
 
 def test_push_of_a_broken_run_asks_nothing(hub, refused, run):

@@ -163,4 +163,4 @@ def test_file_without_sentences_is_refused(run, tmp_path, capsys):
     path = tmp_path / "short.txt"
     path.write_text("Too short.\n", encoding="utf-8")
     assert run("--vectors", "whitened", "--whitening_file", str(path)) == 2
-    assert "has no two sentences of 6 to 20 words" in capsys.readouterr().err
+    assert "has fewer than 2 sentences of 6 to 20 words" in capsys.readouterr().err

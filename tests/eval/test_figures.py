@@ -99,7 +99,7 @@ def test_figures_of_one_pooling_do_not_compare_poolings():
 
 
 def test_figures_of_one_model_do_not_compare_models():
-    assert drawn(full_results(models=["hybrid"])) == [name for name in NAMES if name != "radar"]
+    assert drawn(full_results(models=["hybrid"])) == [name for name in NAMES if name != "measures"]
 
 
 def test_figures_without_classes_have_no_alignment():
@@ -152,16 +152,14 @@ def legend_of(figure) -> list[str]:
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-@pytest.mark.parametrize(
-    "name", ["spectra", "alignment_against_uniformity", "effective_rank", "pooling_ablation", "radar"]
-)
+@pytest.mark.parametrize("name", ["spectra", "alignment_against_uniformity", "effective_rank", "pooling_ablation"])
 def test_legend_names_every_model(name):
     assert legend_of(getattr(figures, name)(full_results())) == ["hybrid", "mlm"]
 
 
-def test_legend_of_probes_names_models_and_baselines():
+def test_legend_of_probes_names_baselines():
     found = legend_of(figures.probes(full_results()))
-    assert sorted(found) == sorted(["hybrid", "mlm", "majority class", "TF-IDF bag of words"])
+    assert sorted(found) == sorted(["majority class", "TF-IDF bag of words"])
 
 
 def test_legend_of_spectra_names_a_model_that_lacks_the_first_task():
@@ -184,19 +182,44 @@ def test_spectra_are_shares_of_variance():
 
 
 def test_bars_have_the_height_of_the_mean():
-    results = results_of(hybrid=1)
-    plant_seeds(results, "hybrid", [0.4, 0.8], task="sst2", metric="accuracy")
-    assert figures.probes(results).axes[0].patches[0].get_height() == pytest.approx(0.6)
+    results = results_of(hybrid=2)
+    fields = {"task": "sst2", "metric": "effective_rank", "pooling": "mean", "variant": "centred"}
+    plant(results, "hybrid", [3.0, 5.0], kind="geometry", **fields)
+    assert figures.effective_rank(results).axes[0].patches[0].get_height() == pytest.approx(4.0)
 
 
-def test_bars_leave_out_the_best_epoch_on_the_evaluation_split():
+def dots_of(axis) -> tuple[list[float], float]:
+    """Returns the dots of the first row, and the mark of their mean."""
+    return axis.collections[0].get_offsets()[:, 0].tolist(), float(axis.lines[0].get_xdata()[0])
+
+
+def test_probes_show_every_checkpoint_and_the_mean():
+    results = results_of(hybrid=2)
+    for number, value in enumerate((0.4, 0.8)):
+        plant_seeds(results, "hybrid", [value - 0.1, value + 0.1], replicate=number, task="sst2", metric="accuracy")
+    dots, mean = dots_of(figures.probes(results).axes[0])
+    assert (dots, mean) == (pytest.approx([0.4, 0.8]), pytest.approx(0.6))
+
+
+def test_probes_leave_out_the_best_epoch_on_the_evaluation_split():
     results = results_of(hybrid=1)
     plant_seeds(results, "hybrid", [0.4], task="sst2", metric="accuracy")
     plant_seeds(results, "hybrid", [0.8], task="sst2", metric="accuracy", variant="best_on_eval")
-    assert figures.probes(results).axes[0].patches[0].get_height() == pytest.approx(0.4)
+    assert dots_of(figures.probes(results).axes[0]) == ([0.4], 0.4)
 
 
-def test_more_models_than_colours_are_drawn():
+def test_measures_are_means_over_tasks_of_every_checkpoint():
+    results = results_of(hybrid=2, mlm=1)
+    fields = {"kind": "geometry", "metric": "uniformity", "pooling": "mean", "variant": "raw"}
+    for task, shift in (("sst2", 0.0), ("stsb", -1.0)):
+        plant(results, "hybrid", [-0.5 + shift, -1.5 + shift], task=task, **fields)
+        plant(results, "mlm", [-0.1 + shift], task=task, **fields)
+    (axis,) = figures.measures(results).axes
+    assert dots_of(axis) == (pytest.approx([-1.0, -2.0]), pytest.approx(-1.5))
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["hybrid", "mlm"]
+
+
+def test_more_models_than_colours_have_figures_of_rows_alone():
     results = results_of(**{f"model {number}": 1 for number in range(8)})
-    add_geometry(results, ["sst2"], ["mean"])
-    assert len(all_figures(results)) == 4
+    add_geometry(results, ["sst2"], ["mean", "max"])
+    assert [picture.name for picture in all_figures(results)] == ["measures"]

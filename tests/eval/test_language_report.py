@@ -47,7 +47,7 @@ def test_report_of_language_models_has_their_parts_alone(blocks):
 
 def test_models_are_listed_with_what_they_cost(blocks):
     table = next(block for block in blocks if isinstance(block, Table))
-    assert table.header == ["model", "checkpoint", "seed", "updates", "operations of the training", "weights"]
+    assert table.header == ["model", "checkpoint", "seed", "updates", "training operations", "weights"]
     assert table.rows[1] == ["ntp", "1", "81", "1,200", "1.5e+13", "`ntp1`"]
 
 

@@ -20,6 +20,7 @@ from .made import (
     add_geometry,
     add_probes,
     full_results,
+    model_entry,
     plant,
     plant_seeds,
     results_of,
@@ -143,7 +144,7 @@ def test_report_of_one_kind_of_results_has_no_other(part, expected):
 
 
 def test_report_of_everything_has_every_figure(full):
-    expected = ["probes", "spectra", "alignment_uniformity", "effective_rank", "pooling", "radar"]
+    expected = ["probes", "measures", "spectra", "alignment_uniformity", "effective_rank", "pooling"]
     assert pictures(full) == expected
 
 
@@ -176,7 +177,7 @@ def test_report_shows_notes(full):
 
 
 def test_report_says_that_weighted_pooling_is_mean_pooling(full):
-    assert any("equal rows are right" in block.text for block in full if isinstance(block, Paragraph))
+    assert any("equal rows are to be expected" in block.text for block in full if isinstance(block, Paragraph))
 
 
 @pytest.mark.parametrize("word", ["nan", "inf", "None"])
@@ -317,8 +318,8 @@ def test_text_says_so_where_some_models_have_one_checkpoint():
             plant_seeds(results, model, [score + replicate**2 / 100] * 2, replicate=replicate, **SCORE)
     plant_seeds(results, "other", [0.5, 0.6], **SCORE)
     text = to_markdown(build_report(results))
-    assert "standard deviation over checkpoints, or over seeds of the head where there is one, [" in text
-    assert "Paired differences over checkpoints" in text and "heads of one checkpoint each" not in text
+    assert "standard deviation over checkpoints, or over seeds of the head for a single one, [" in text
+    assert "Paired differences over checkpoints" in text and "Only the heads vary, of one checkpoint each" not in text
 
 
 def test_score_of_one_seed_is_the_number_alone():
@@ -492,11 +493,13 @@ def test_comparison_does_not_pair_checkpoints_with_seeds_of_a_head():
 
 
 def test_comparison_of_seeds_says_that_they_are_of_one_checkpoint():
-    assert "heads of one checkpoint each" in to_markdown(build_report(seeds_results(**SCORES)))
+    assert "Only the heads vary, of one checkpoint each" in to_markdown(build_report(seeds_results(**SCORES)))
 
 
 def test_comparison_of_checkpoints_does_not_say_so():
-    assert "heads of one checkpoint each" not in to_markdown(build_report(checkpoints_results(**SCORES)))
+    assert "Only the heads vary, of one checkpoint each" not in to_markdown(
+        build_report(checkpoints_results(**SCORES))
+    )
 
 
 LABELS = np.random.default_rng(0).integers(0, 2, 200)
@@ -542,13 +545,36 @@ def test_comparison_has_a_bootstrap_interval_over_items():
     assert found[1:] == pytest.approx(expected, abs=0.01)
 
 
-def test_comparison_counts_votes_of_all_checkpoints():
+def test_comparison_of_several_checkpoints_is_not_one_of_items():
+    """The votes of all heads of all checkpoints are an ensemble, whose score is no mean over checkpoints."""
     results = with_votes(hybrid=0.75, mlm=0.65)
+    assert {"items: accuracy", "McNemar p"} <= set(comparison_row(results))
     results.models += [model | {"replicate": 1, "weights": model["name"]} for model in results.models]
     for model in MODELS:
         plant_seeds(results, model, SCORES[model], replicate=1, **SCORE)
-        results.predictions[f"probe|{model}|1|sst2|mean|linear"] = np.tile(LABELS, (5, 1))
-    assert comparison_row(results)["items: accuracy"] == "+0.000 [+0.000, +0.000]"
+    assert not {"items: accuracy", "McNemar p"} & set(comparison_row(results))
+
+
+@pytest.mark.parametrize(("majority", "at_the_floor"), [(0.6, False), (0.507, True), (0.52, False)])
+def test_comparison_at_the_majority_class_says_so(majority, at_the_floor):
+    results = checkpoints_results(hybrid=[0.5, 0.51, 0.505, 0.5, 0.501, 0.502], mlm=[0.5] * 6)
+    add_record(results, kind="probe", model="majority", task="sst2", metric="accuracy", value=majority)
+    assert (comparison_row(results)["verdict"] == "both at the majority class") == at_the_floor
+
+
+def test_comparison_has_the_p_of_equivalence():
+    same, other = [0.5, 0.51, 0.505, 0.5, 0.501, 0.502], [0.501, 0.509, 0.505, 0.502, 0.5, 0.502]
+    row = comparison_row(checkpoints_results(hybrid=same, mlm=other))
+    p = equivalence_p(np.array(same) - np.array(other), 0.01)
+    assert row["p of equivalence"] == ("< 0.001" if p < 0.001 else f"{p:.3f}") and row["verdict"] == "equivalent"
+
+
+def test_one_checkpoint_among_several_is_marked():
+    results = checkpoints_results(hybrid=SCORES["hybrid"], mlm=SCORES["mlm"])
+    results.models.append(model_entry("single"))
+    plant_seeds(results, "single", [0.4, 0.5], **SCORE)
+    names = [row["model"] for row in rows_of(without_figures(results), PROBES)]
+    assert "single (one checkpoint)" in names and "hybrid" in names
 
 
 @pytest.mark.parametrize("missing", ["probe|labels|sst2", "probe|mlm|0|sst2|mean|linear"])
@@ -774,7 +800,7 @@ def test_development_scores_have_a_mean():
 
 def test_development_scores_do_not_claim_the_official_splits():
     text = to_markdown(without_figures(development_results()))
-    assert "for choices between models" in text and "on which nothing was chosen" not in text
+    assert "for choices between models" in text and "Scored on the evaluation splits" not in text
 
 
 def test_development_scores_are_not_mixed_with_others():

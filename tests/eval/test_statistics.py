@@ -117,3 +117,25 @@ def test_verdict_in_words(differences, p, p_same, expected):
 
 def test_equivalence_of_one_seed_is_unknown():
     assert equivalence_p([0.0], margin=0.5) == 1.0
+
+
+def test_differences_that_are_rounding_are_no_finding():
+    found = compare([1e-17] * 8)
+    assert (found.effect, found.t_p, found.sign_flip_p) == (0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_differences_that_are_all_the_same_have_the_p_of_their_signs(count):
+    found = compare([0.02] * count)
+    assert found.t_p == found.sign_flip_p == 2 / 2**count
+    assert equivalence_p([0.002] * count, 0.01) == 1 / 2**count
+    assert equivalence_p([0.02] * count, 0.01) == 1.0
+
+
+@pytest.mark.parametrize("bad", [[], [0.1, float("nan")], [0.1, float("inf")]], ids=str)
+@pytest.mark.parametrize(
+    "test", [sign_flip_p, lambda values: equivalence_p(values, 0.01), bootstrap_interval], ids=["flip", "tost", "boot"]
+)
+def test_tests_refuse_what_is_not_finite(test, bad):
+    with pytest.raises(ValueError, match="finite"):
+        test(bad)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from predrec.eval.results import Results, add_record
 from predrec.experiments.definition import Arm
-from predrec.experiments.effects import contrast, effects, factors_of, held_out
+from predrec.experiments.effects import claimed, contrast, effects, factors_of, held_out
 
 LEVELS = {"positions": ("loud", "quiet"), "objective": ("mlm", "hybrid")}
 ARMS = {
@@ -84,3 +85,37 @@ def test_arm_without_the_measure_does_not_count():
 def test_values_are_those_of_the_held_out_text():
     runs = {"mlm": [{"seed": 2, "last": {"eval_mlm_loss": 6.0}}, {"seed": 3, "last": {}}]}
     assert held_out(runs, "eval_mlm_loss") == {"mlm": {2: 6.0}}
+
+
+def test_effects_say_whose_runs_they_are_made_of():
+    values = planted(2.0, 0.5, 1.0)
+    del values["hybrid-quiet"]
+    (effect,) = [one for one in effects(ARMS, values, "loss") if one.factors == ("positions",)]
+    assert set(effect.arms) == {"mlm-loud", "mlm-quiet"}
+
+
+@pytest.mark.parametrize(("seeds", "words"), [(5, "too few seeds"), (6, "changes")])
+def test_effects_of_few_seeds_have_no_verdict(seeds, words):
+    values = planted(2.0, 0.0, 0.0, seeds)
+    for found in values.values():
+        found[1] += 0.01 * found[1]  # So that differences vary.
+    assert effects(ARMS, values, "loss")[0].verdict == words
+
+
+def test_factor_that_changes_nothing_is_no_finding():
+    """The sums of an interaction leave rounding behind: it is not one seed's effect after another's."""
+    generator = np.random.default_rng(0)
+    same = {seed: generator.normal() for seed in range(1, 9)}
+    values = {name: dict(same) for name in ARMS}
+    assert all(effect.p == 1 for effect in effects(ARMS, values, "loss"))
+
+
+def test_claimed_measures_are_those_of_the_claims():
+    results = Results()
+    for arm, values in {"mlm": [0.2, 0.4], "hybrid": [0.5, 0.7]}.items():
+        for task in ("sst2", "stsb"):
+            shared = {"kind": "geometry", "task": task, "pooling": "mean", "metric": "uniformity", "variant": "raw"}
+            for seed, value in enumerate(values, 1):
+                add_record(results, model=arm, replicate=seed, value=value + (task == "stsb"), **shared)
+    found = claimed(results, {"mlm": [], "hybrid": []}, 1)
+    assert found == {"mlm": pytest.approx({1: 0.7, 2: 0.9}), "hybrid": pytest.approx({1: 1.0, 2: 1.2})}

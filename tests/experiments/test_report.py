@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from scipy import stats
@@ -34,9 +35,9 @@ def written(path, experiment):
     return (path.parent / "report.md").read_text(encoding="utf-8")
 
 
-def rows_below(blocks: list, heading: str) -> list[dict[str, str]]:
+def rows_below(blocks: list, heading: str, level: int = 2) -> list[dict[str, str]]:
     """Returns the rows of the last table below a heading."""
-    at = next(index for index, block in enumerate(blocks) if block == Heading(heading))
+    at = next(index for index, block in enumerate(blocks) if block == Heading(heading, level))
     end = next((i for i in range(at + 1, len(blocks)) if isinstance(blocks[i], Heading)), len(blocks))
     table = [block for block in blocks[at:end] if isinstance(block, Table)][-1]
     return [dict(zip(table.header, row, strict=True)) for row in table.rows]
@@ -51,7 +52,7 @@ def blocks(experiment, monkeypatch):
         by_arm: dict = {}
         for one in contents:
             by_arm.setdefault(one["arm"], []).append(one)
-        return build_blocks(experiment, by_arm, merge_runs(contents))
+        return build_blocks(experiment, by_arm, merge_runs(contents), Path("."))
 
     return build
 
@@ -105,7 +106,9 @@ def test_two_seeds_have_no_verdict(blocks):
 def test_declared_seeds_and_level_are_shown(experiment, blocks):
     other = replace(experiment, primary=replace(experiment.primary, first_seed=2, level=0.025))
     runs = [content(arm, seed) for arm in ARMS for seed in (1, 2)]
-    built = build_blocks(other, {arm: [run for run in runs if run["arm"] == arm] for arm in ARMS}, merge_runs(runs))
+    built = build_blocks(
+        other, {arm: [run for run in runs if run["arm"] == arm] for arm in ARMS}, merge_runs(runs), Path(".")
+    )
     (row,) = rows_below(built, "The declared comparison")
     assert row["pairs"] == "1" and "97.5 % interval" in row
     text = " ".join(getattr(block, "text", "") for block in built)
@@ -196,7 +199,7 @@ def test_factors_have_a_table_of_effects(tmp_path, monkeypatch):
     text = text.replace('why: "one loss",', 'why: "one loss", levels: {objective: mlm},')
     contents = [content("hybrid", 1, 0.6), content("mlm", 1, 0.5, last={"eval_mlm_loss": 6.2})]
     by_arm = {one["arm"]: [one] for one in contents}
-    built = build_blocks(read_experiment(write_definition(tmp_path, text)), by_arm, merge_runs(contents))
+    built = build_blocks(read_experiment(write_definition(tmp_path, text)), by_arm, merge_runs(contents), tmp_path)
     rows = {row["measure"]: row for row in rows_below(built, "Effects of the factors")}
     assert rows["masked-LM loss"]["factor"] == "objective: hybrid to mlm"
-    assert (rows["masked-LM loss"]["effect"], rows["mean probe score"]["effect"]) == ("-0.400", "-0.100")
+    assert (rows["masked-LM loss"]["effect"], rows["mean probe score (sst2, stsb)"]["effect"]) == ("-0.400", "-0.100")

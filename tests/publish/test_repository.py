@@ -472,7 +472,7 @@ def test_assemble_names_every_problem_at_once(run, refused):
 def test_validate_refuses_a_file_that_does_not_belong(assembled, name):
     (assembled / name).parent.mkdir(exist_ok=True)
     (assembled / name).write_text("x")
-    with pytest.raises(UserError, match=f"{name} does not belong into a repository"):
+    with pytest.raises(UserError, match=f"{name} does not belong in a repository"):
         validate(assembled)
 
 
@@ -493,7 +493,7 @@ def test_validate_takes_what_assemble_made(assembled):
 @pytest.mark.parametrize("name", ["config.json", "README.md", "tokenizer_config.json", "model.safetensors"])
 def test_assemble_refuses_what_is_no_run(run, refused, folder, name):
     (run / name).unlink()
-    assert f"is no finished run or export: it lacks {name}." in refused()
+    assert f"is not a finished run or export: it lacks {name}." in refused()
     assert not folder.exists()
 
 

@@ -74,7 +74,7 @@ def test_upload_makes_a_new_repository_as_private_as_asked(hub, assembled, priva
 
 def test_upload_that_is_to_be_private_refuses_a_public_repository(hub, refused):
     hub.create("me/tiny")
-    assert refused(private=True).startswith("`private`: me/tiny is there and public.")
+    assert refused(private=True).startswith("`private`: me/tiny exists and public.")
     assert len(hub.repositories["me/tiny"].commits) == 1
 
 
@@ -103,7 +103,7 @@ def test_upload_fills_a_repository_that_is_there_and_empty(hub, assembled):
 
 def test_upload_refuses_a_repository_with_files(hub, refused):
     hub.create("me/tiny", files={"model.safetensors": b"precious"})
-    assert "me/tiny is there and has files. Add a commit to it with --update." in refused()
+    assert "me/tiny exists and has files. Add a commit to it with --update." in refused()
 
 
 def test_upload_that_is_refused_changes_nothing_there(hub, refused):

@@ -48,7 +48,7 @@ def test_card_has_its_sections_in_order(run):
 
 def test_card_says_what_the_model_is(card):
     assert card.index("# predrec\n") < card.index("A text encoder pre-trained with JEPA latent prediction")
-    assert "[predrec](https://arxiv.org/abs/2606.05173)" in card
+    assert "[*Predict and Reconstruct*](https://arxiv.org/abs/2606.05173)" in card
 
 
 @pytest.mark.parametrize(
