@@ -63,13 +63,16 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def without_dead_links(text: str, folder: str) -> str:
-    """Names the file where a link would lead out of the site."""
+    """Names the file where a link would lead out of the site; pages in `docs/` lie at its root."""
 
     def plain(match: re.Match) -> str:
         label, target = match["label"], match["target"]
         path = posixpath.normpath(posixpath.join(folder, target.partition("#")[0]))
         if ":" in target or target.startswith("#") or path in included():
             return match[0]
+        if path.startswith("docs/") and (ROOT / path).is_file():
+            anchor = "".join(target.partition("#")[1:])
+            return f"[{label}]({posixpath.relpath(path.removeprefix('docs/'), folder or '.')}{anchor})"
         return f"`{path}`" if label.strip("`") == path else f"{label} (`{path}`)"
 
     return re.sub(r"(?<!!)\[(?P<label>[^\[\]]+)\]\((?P<target>[^()\s]+)\)", plain, text)

@@ -1,6 +1,5 @@
 """Pre-train a text encoder from a recipe: `accelerate launch scripts/pretrain.py recipes/quickstart.yaml`."""
 
-import os
 import shlex
 import sys
 import time
@@ -16,7 +15,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
 from ..configuration import DataArguments, ModelArguments, parse_recipe, write_recipe
-from ..configuration.recipes import RecipeParser
+from ..configuration.recipes import OF_VIEWS, RecipeParser
 from ..data_collators import (
     Corpus,
     DataCollatorForPreTraining,
@@ -54,6 +53,7 @@ from ..trainers.interrupt import InterruptCallback
 from ..trainers.model_size import check_memory
 from ..trainers.optimizers import try_optimizer
 from ..trainers.trained_weights import check_fits, load_masked_lm
+from .invocation import typed, typed_folder
 
 logger = logging.get_logger(__name__)
 
@@ -73,17 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (NonFiniteLossError, RunFailedError) as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
-
-
-OF_VIEWS = {
-    "blocks": (
-        *("predictor_hidden_size", "predictor_num_hidden_layers", "predictor_num_attention_heads"),
-        *("predictor_intermediate_size", "predictor_attention", "predictor_position_embedding_type"),
-        *("context_scale", "target_scale", "num_target_blocks", "min_context_tokens", "context_excludes_targets"),
-    ),
-    "crops": ("crop_length",),
-}
-"""Arguments that mean nothing with another `jepa_view` than this."""
 
 
 def check_together(data: DataArguments, model: ModelArguments, training: PredRecTrainingArguments) -> None:
@@ -111,7 +100,7 @@ def check_together(data: DataArguments, model: ModelArguments, training: PredRec
         for view, names in OF_VIEWS.items():
             for name in names:
                 if view != model.jepa_view and given[name] != defaults[name]:
-                    raise UserError(f"`{name}` is for `jepa_view={view}`, not {model.jepa_view}: drop one of them.")
+                    raise UserError(f"`{name}` is only for `jepa_view={view}`, not {model.jepa_view}: leave it out.")
     if model.objective == "jepa":
         # Its masked-LM head is untrained and its own loss is not comparable over time: the last step is the result.
         if training.save_strategy == SaveStrategy.BEST:
@@ -398,20 +387,13 @@ def _command(argv: Sequence[str], *more: str) -> str:
     if "--hub_token" in words:
         position = words.index("--hub_token")
         del words[position : position + 2]
-    return f"{_bin()}accelerate launch scripts/pretrain.py {shlex.join([*words, *more])}"
+    return f"{typed('pretrain', 'accelerate launch scripts/pretrain.py')} {shlex.join([*words, *more])}"
 
 
 def _again(argv: Sequence[str]) -> str:
     """Returns the command line that goes on with this run."""
     goes_on = ["--resume_from_checkpoint", "true"]
     return _command(argv, *([] if list(argv[-2:]) == goes_on else goes_on))
-
-
-def _bin() -> str:
-    """Returns the folder to type before a command of an environment that is not activated."""
-    if sys.prefix == sys.base_prefix or os.environ.get("VIRTUAL_ENV") == sys.prefix:
-        return ""
-    return os.path.relpath(Path(sys.executable).parent) + os.sep
 
 
 def _farewell(trainer: PredRecTrainer, argv: Sequence[str], seconds: float) -> str:
@@ -427,8 +409,8 @@ trained in {seconds:.0f} s
 {output_dir}/training_curves.png{checkpoints if checkpoints_in(output_dir) else ""}
 
 next:
-  {_bin()}python -c "import predrec; from transformers import pipeline; print({fill})"
-  {_command([recipe, "--objective", "mlm", "--output_dir", f"{output_dir}-mlm"])}
+  {typed_folder()}python -c "import predrec; from transformers import pipeline; print({fill})"
+  {_command([f"{output_dir}/recipe.yaml", "--objective", "mlm", "--output_dir", f"{output_dir}-mlm"])}
   {_command([recipe, "--train_file", "my_text.txt", "--output_dir", "outputs/mine"])}
 """
 

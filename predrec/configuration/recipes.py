@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
@@ -34,6 +35,27 @@ REPLACING = {
     "init_from": ("init_from", *ENCODER_ONLY, *TOKENIZER),
 }
 """What an argument on the command line takes out of the recipe: all that describes the thing it names."""
+
+OF_VIEWS = {
+    "blocks": (
+        *("predictor_hidden_size", "predictor_num_hidden_layers", "predictor_num_attention_heads"),
+        *("predictor_intermediate_size", "predictor_attention", "predictor_position_embedding_type"),
+        *("context_scale", "target_scale", "num_target_blocks", "min_context_tokens", "context_excludes_targets"),
+    ),
+    "crops": ("crop_length",),
+}
+"""Arguments that mean nothing with another `jepa_view` than this."""
+
+OF_BOTH_LOSSES = ("mlm_view=context", "jepa_dropout", "jepa_start", "collapse_action=switch")
+"""Arguments, or values of them, that mean nothing without `objective=hybrid`."""
+
+MEANINGLESS = {
+    "jepa_view=crops": OF_VIEWS["blocks"],
+    "jepa_view=blocks": OF_VIEWS["crops"],
+    "objective=mlm": OF_BOTH_LOSSES,
+    "objective=jepa": OF_BOTH_LOSSES,
+}
+"""What such a value on the command line takes out of the recipe: arguments, or values, without meaning then."""
 
 NOT_OF_THE_RUN = {"hub_token", "push_to_hub_token", "resume_from_checkpoint", "ignore_recipe_mismatch"}
 """Arguments of a call that do not describe the run: kept out of the resolved recipe, which is published."""
@@ -65,7 +87,8 @@ def parse_recipe(
 ) -> tuple[list[Any], dict[str, Any]]:
     """Turns `[recipe.yaml] --name value ...` into argument dataclasses; the command line wins over the recipe.
 
-    A data source, a tokenizer or `init_from` on the command line replaces everything that the recipe says about it.
+    A data source, a tokenizer or `init_from` on the command line replaces everything that the recipe says about it;
+    an objective or a `jepa_view` leaves out what has no meaning with it.
 
     Args:
         argv (`Sequence[str]`): Command-line arguments without the program.
@@ -89,6 +112,10 @@ def parse_recipe(
     for name in given:
         for replaced in (name, *REPLACING.get(name, ())):
             recipe.pop(replaced, None)
+    for choice in _choices(argv):
+        for name, _, value in (entry.partition("=") for entry in MEANINGLESS.get(choice, ())):
+            if not value or str(recipe.get(name)) == value:
+                recipe.pop(name, None)
     try:
         # The command line comes last, so it wins.
         words = [word for name, value in recipe.items() for word in _as_words(parser, name, value)]
@@ -99,6 +126,12 @@ def parse_recipe(
         raise UserError(f"{error} (In the recipe {path!r}.)") from error
     kept = {*recipe, *given} - NOT_OF_THE_RUN
     return arguments, {name: values[name] for name in parser.field_names if name in kept}
+
+
+def _choices(argv: Sequence[str]) -> list[str]:
+    """Returns the arguments of a command line as `name=value`."""
+    pairs = [f"{word}={after}" if "=" not in word else word for word, after in pairwise([*argv, ""])]
+    return [pair.removeprefix("--") for pair in pairs if pair.startswith("--")]
 
 
 def _parse(parser: RecipeParser, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:

@@ -54,8 +54,8 @@ def test_empty_corpus(refused, tmp_path, content):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--jepa_view", "crops"], "`predictor_num_hidden_layers` is for `jepa_view=blocks`, not crops"),
-        (["--crop_length", "4", "6"], "`crop_length` is for `jepa_view=crops`, not blocks"),
+        (["--jepa_view", "crops"], "`predictor_num_hidden_layers` is only for `jepa_view=blocks`, not crops"),
+        (["--crop_length", "4", "6"], "`crop_length` is only for `jepa_view=crops`, not blocks"),
         (["--crop_length", "6", "4"], "`crop_length` is [6, 4]; it must be two numbers of tokens LO and HI"),
     ],
 )

@@ -170,6 +170,39 @@ def test_parse_recipe_replaces_the_whole_tokenizer(recipe, argv, expected):
     assert resolved == {"output_dir": "out"} | expected
 
 
+@pytest.mark.parametrize(
+    ("recipe", "argv", "expected"),
+    [
+        (
+            "predictor_hidden_size: 64\ntarget_scale: [0.1, 0.2]\nloss_lambda: 0.2\n",
+            ["--jepa_view", "crops"],
+            {"jepa_view": "crops", "loss_lambda": 0.2},
+        ),
+        ("jepa_view: crops\ncrop_length: [4, 8]\n", ["--jepa_view=blocks"], {"jepa_view": "blocks"}),
+        (
+            "mlm_view: context\njepa_dropout: 0.5\njepa_start: 0.5\ncollapse_action: switch\n",
+            ["--objective", "mlm"],
+            {"objective": "mlm"},
+        ),
+        ("collapse_action: stop\n", ["--objective", "mlm"], {"objective": "mlm", "collapse_action": "stop"}),
+        ("jepa_dropout: 0.5\n", ["--objective", "hybrid"], {"objective": "hybrid", "jepa_dropout": 0.5}),
+        (
+            "jepa_view: crops\ncrop_length: [4, 8]\n",
+            ["--jepa_view", "crops"],
+            {"jepa_view": "crops", "crop_length": [4, 8]},
+        ),
+    ],
+)
+def test_parse_recipe_drops_what_has_no_meaning_with_a_choice(recipe, argv, expected):
+    _, resolved = parse(recipe, *argv)
+    assert resolved == {"output_dir": "out"} | expected
+
+
+def test_parse_recipe_refuses_what_the_command_line_says_beside_a_choice():
+    with pytest.raises(UserError, match="`jepa_dropout` needs `objective=hybrid`"):
+        parse("jepa_dropout: 0.5\n", "--jepa_dropout", "0.25", "--objective", "mlm")
+
+
 def test_parse_recipe_drops_the_encoder_when_init_from_brings_one():
     recipe = (
         "model_type: bert\nhidden_size: 64\nnum_attention_heads: 4\nencoder_config: {classifier_dropout: 0.1}\n"
