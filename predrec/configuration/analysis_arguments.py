@@ -19,7 +19,7 @@ class AnalysisArguments:
 
     output_dir: str = field(default="outputs/analysis", metadata={"help": "Where results.json goes."})
     pooling: list[str] = field(
-        default_factory=lambda: ["mean", "max", "weighted", "attention"], metadata={"help": "Poolings."}
+        default_factory=lambda: ["mean", "max", "weighted", "attention"], metadata={"help": "Poolings, as of a probe."}
     )
     num_examples: int = field(default=2000, metadata={"help": "Rows to use of each evaluation split."})
     seed: int = field(default=0, metadata={"help": "Seed of the trained poolings."})

@@ -70,7 +70,10 @@ class TaskArguments:
         max_train_samples, max_eval_samples (`int`, *optional*): Use only the first rows.
     """
 
-    tasks: list[str] = field(default_factory=list, metadata={"help": "Tasks, such as sst2 mrpc."})
+    tasks: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Tasks, the paper's if absent; an unknown name lists them all."},
+    )
     task_name: str | None = field(default=None, metadata={"help": "One task, as in run_glue.py."})
     data_dir: str | None = field(default=None, metadata={"help": "Folder with <task>/<split>.parquet; else the Hub."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Use only the first training rows."})

@@ -1,10 +1,9 @@
 """What `--help` shows: one screen per command. `--help_all` explains every argument."""
 
 import argparse
-import dataclasses
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from transformers import TrainingArguments
 
@@ -50,7 +49,8 @@ SCREENS = {
         "predrec probe --models a=outputs/a b=outputs/b --tasks sst2 --output_dir outputs/probes",
         (
             *("models", "tasks", "data_dir", "output_dir", "mode", "head", "pooling", "seeds", "max_seq_length"),
-            *("max_train_samples", "max_eval_samples"),
+            *("max_train_samples", "max_eval_samples", "learning_rate", "num_train_epochs"),
+            *("per_device_train_batch_size", "weight_decay"),
         ),
     ),
     "analyze_representations": Screen(
@@ -142,8 +142,9 @@ def help_screen(module: str, parser: argparse.ArgumentParser, dataclass_types: S
     """
     screen = SCREENS[module]
     actions = {action.dest: action for action in parser._actions}
-    stock = {field.name for field in dataclasses.fields(TrainingArguments)}
-    names = [field.name for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
+    stock = {field.name for field in fields(TrainingArguments)}
+    names = [field.name for kind in dataclass_types for field in fields(kind) if field.init]
+    own = {f.name for kind in dataclass_types if not issubclass(kind, TrainingArguments) for f in fields(kind)}
     main = screen.main or tuple(names)
     others = [f"--{name}" for name in names if name not in main and name not in stock]
     lines = [f"usage: predrec {screen.name} {screen.usage}", "", screen.summary, f"Example: {screen.example}", ""]
@@ -151,17 +152,20 @@ def help_screen(module: str, parser: argparse.ArgumentParser, dataclass_types: S
     for name in main:
         start = f"  --{name}".ljust(width + 2)
         lines += textwrap.wrap(
-            _explained(actions[name]), WIDTH, initial_indent=start, subsequent_indent=" " * len(start)
+            _explained(actions[name], name in own), WIDTH, initial_indent=start, subsequent_indent=" " * len(start)
         )
     if others:
         lines += ["", *textwrap.wrap("Also: " + " ".join(others), WIDTH, subsequent_indent="  ")]
     if any(issubclass(kind, TrainingArguments) for kind in dataclass_types):
-        lines += ["", "The arguments of transformers.TrainingArguments are accepted, too."]
+        when = "With --mode finetune, the" if "mode" in own else "The"
+        lines += ["", f"{when} arguments of transformers.TrainingArguments are accepted, too."]
     return "\n".join([*lines, "", "--help_all explains every argument."]) + "\n"
 
 
-def _explained(action: argparse.Action) -> str:
-    text = STOCK_HELP.get(action.dest) or action.help or ""
+def _explained(action: argparse.Action, own: bool) -> str:
+    """Says what an argument is, its choices and its default; `own` ones explain themselves, stock ones at length."""
+    text = ("" if own else STOCK_HELP.get(action.dest)) or action.help or ""
     choices = f" [{', '.join(map(str, action.choices))}]" if action.choices else ""
-    known = action.default not in (None, "", False, -1) and not isinstance(action.default, list)
-    return text + choices + (f" ({action.default})" if known and "(" not in text else "")
+    default = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
+    known = default not in (None, "", False, -1)
+    return text + choices + (f" ({default})" if known and "(" not in text else "")

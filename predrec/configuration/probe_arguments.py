@@ -68,7 +68,9 @@ class ProbeArguments:
 
     mode: str = field(default="probe", metadata={"help": "Frozen encoder or not.", "choices": ["probe", "finetune"]})
     head: str = field(default="linear", metadata={"help": "Head of a probe.", "choices": ["linear", "mlp"]})
-    pooling: list[str] = field(default_factory=lambda: ["mean"], metadata={"help": "Poolings of a probe."})
+    pooling: list[str] = field(
+        default_factory=lambda: ["mean"], metadata={"help": "Poolings: mean max cls attention weighted embeddings."}
+    )
     seeds: int = field(default=5, metadata={"help": "Number of seeds, from `seed` on."})
     dropout: float = field(default=0.2, metadata={"help": "Dropout before a probe's last layer."})
     mlp_size: int = field(default=256, metadata={"help": "Width of the hidden layer of an mlp head."})
@@ -106,6 +108,7 @@ class GlueTrainingArguments(TrainingArguments):
 
     learning_rate: float = field(default=1e-3, metadata={"help": "Of AdamW; 5e-5 when fine-tuning."})
     weight_decay: float = field(default=0.01, metadata={"help": "Of AdamW; 0 when fine-tuning."})
+    num_train_epochs: float = field(default=3.0, metadata={"help": "Epochs (a probe has its task's if absent)."})
     per_device_train_batch_size: int = field(default=256, metadata={"help": "Rows per update; 8 when fine-tuning."})
 
     def __post_init__(self):

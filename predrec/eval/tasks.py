@@ -181,7 +181,7 @@ def find_task(name: str, table: dict[str, Task] = TASKS) -> Task:
         UserError: With the nearest name.
     """
     if name not in table:
-        raise UserError(f"Unknown task `{name}`" + did_you_mean(name, list(table)))
+        raise UserError(f"Unknown task `{name}`{did_you_mean(name, list(table))} Known: {', '.join(table)}.")
     return table[name]
 
 

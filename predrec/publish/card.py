@@ -13,7 +13,7 @@ PIPELINES = {"transformers": "fill-mask", "sentence-transformers": "sentence-sim
 SENTENCES = """\
 from sentence_transformers import SentenceTransformer
 {importing}
-directory = "{directory}"  # the folder of this card
+directory = "{directory}"  # the path of this folder
 model = SentenceTransformer(directory{options})
 vectors = model.encode(["A sentence.", "Another one."])
 print(vectors.shape)
@@ -23,7 +23,7 @@ ONNX = """\
 import onnxruntime
 from transformers import PreTrainedTokenizerFast
 
-directory = "{directory}"  # the folder of this card
+directory = "{directory}"  # the path of this folder
 tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
 session = onnxruntime.InferenceSession(f"{{directory}}/onnx/model.onnx")
 batch = tokenizer(["A sentence.", "Another one."], padding=True, truncation=True, return_tensors="np")

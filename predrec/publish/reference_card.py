@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 # `import predrec` instead of `trust_remote_code=True` works too, where the package is installed.
-directory = "{directory}"  # the folder of this card
+directory = "{directory}"  # the path of this folder
 tokenizer = AutoTokenizer.from_pretrained({tokenizer})
 encoder = AutoModel.from_pretrained(directory, trust_remote_code=True)
 masked_lm = AutoModelForMaskedLM.from_pretrained(directory, trust_remote_code=True)

@@ -37,7 +37,7 @@ CITATION = """\
 WHOLE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-directory = "{name}"  # the folder of this card
+directory = "{name}"  # the path of this folder
 model = AutoModelForCausalLM.from_pretrained(directory)
 tokenizer = AutoTokenizer.from_pretrained(directory)
 """
@@ -46,7 +46,7 @@ ADAPTED = """\
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
-directory = "{name}"  # the folder of this card
+directory = "{name}"  # the path of this folder
 tokenizer = AutoTokenizer.from_pretrained(directory)
 model = AutoPeftModelForCausalLM.from_pretrained(directory)
 """

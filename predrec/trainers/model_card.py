@@ -76,11 +76,14 @@ def render_model_card(
         history (`list`): Log history of the Trainer.
         facts (`dict`): Further rows for the table of the run, such as data and steps.
     """
+    before = recipe.get("init_from")
+    start = f", starting from `{before}`" if before else ""
     custom = encoder_config.model_type == "predrec"
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="fill-mask",
         tags=["predrec", "masked-lm", objective, *(["jepa"] if objective != "mlm" else [])],
+        base_model=None if before is None or Path(before).exists() else before,
     )
     crops = objective != "mlm" and recipe.get("jepa_view") == "crops"
     values = last_values(history)
@@ -98,7 +101,7 @@ def render_model_card(
     sections = [
         f"---\n{data.to_yaml()}\n---\n",
         f"# {name}\n",
-        f"A text encoder pre-trained with {OBJECTIVES[objective]}, by "
+        f"A text encoder pre-trained with {OBJECTIVES[objective]}{start}, by "
         "predrec, an implementation of [*Predict and Reconstruct*](https://arxiv.org/abs/2606.05173).\n",
         "## Load it\n",
         loading_examples(name, custom),

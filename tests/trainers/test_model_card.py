@@ -13,7 +13,8 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from predrec.commands import report
 from predrec.eval.card import BEGIN
 from predrec.eval.results import read_results
-from predrec.trainers.model_card import CITATION
+from predrec.modeling import PredRecConfig
+from predrec.trainers.model_card import CITATION, render_model_card
 from tests.publish.runs import copied, evaluated_run, finished_run, text_file
 
 ARCHITECTURES = ["predrec", "bert"]
@@ -48,6 +49,7 @@ def test_card_has_its_sections_in_order(run):
 
 def test_card_says_what_the_model_is(card):
     assert card.index("# predrec\n") < card.index("A text encoder pre-trained with JEPA latent prediction")
+    assert "base_model" not in card and "starting from" not in card
     assert "[*Predict and Reconstruct*](https://arxiv.org/abs/2606.05173)" in card
 
 
@@ -227,3 +229,12 @@ def test_report_again_leaves_one_section(tmp_path):
 
 def test_examples_survive_an_evaluation(evaluated, card):
     assert code_blocks(evaluated) == code_blocks(card)
+
+
+@pytest.mark.parametrize("name", ["somebody/encoder", "folder"])
+def test_card_of_a_continued_encoder_says_what_it_was(name, tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    card = render_model_card("mine", PredRecConfig(), "hybrid", {"init_from": name}, [], {})
+    assert f", starting from `{name}`, by predrec" in card
+    assert ("base_model: somebody/encoder" in card) == (name == "somebody/encoder")
