@@ -57,25 +57,31 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     name = page.file.src_uri
-    if name in included():
-        markdown = without_dead_links(markdown, posixpath.dirname(name))
+    markdown = as_site_links(markdown, name if name in included() else f"docs/{name}")
     return linked(markdown, *documented(load_package()))
 
 
-def without_dead_links(text: str, folder: str) -> str:
-    """Names the file where a link would lead out of the site; pages in `docs/` lie at its root."""
+def as_site_links(text: str, name: str) -> str:
+    """Turns links that lead from a file of the repository to another into links between their pages.
 
-    def plain(match: re.Match) -> str:
-        label, target = match["label"], match["target"]
-        path = posixpath.normpath(posixpath.join(folder, target.partition("#")[0]))
-        if ":" in target or target.startswith("#") or path in included():
+    The pages of `docs/` lie at the root of the site. Where a link would lead out of it, the file is named.
+
+    Args:
+        text (`str`): Markdown of the file.
+        name (`str`): Its path in the repository.
+    """
+
+    def page(match: re.Match) -> str:
+        label, (target, *anchor) = match["label"], match["target"].partition("#")
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        if ":" in target or not target:
             return match[0]
-        if path.startswith("docs/") and (ROOT / path).is_file():
-            anchor = "".join(target.partition("#")[1:])
-            return f"[{label}]({posixpath.relpath(path.removeprefix('docs/'), folder or '.')}{anchor})"
+        if path in included() or (path.startswith("docs/") and (ROOT / path).is_file()):
+            folder = posixpath.dirname(name.removeprefix("docs/")) or "."
+            return f"[{label}]({posixpath.relpath(path.removeprefix('docs/'), folder)}{''.join(anchor)})"
         return f"`{path}`" if label.strip("`") == path else f"{label} (`{path}`)"
 
-    return re.sub(r"(?<!!)\[(?P<label>[^\[\]]+)\]\((?P<target>[^()\s]+)\)", plain, text)
+    return re.sub(r"(?<!!)\[(?P<label>[^\[\]]+)\]\((?P<target>[^()\s]+)\)", page, text)
 
 
 # References
