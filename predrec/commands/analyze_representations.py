@@ -61,7 +61,7 @@ def analyze(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     path = write_results(arguments.output_dir, results)
     print(summary(results, tasks))
     print(f"\n{path}  ({time.perf_counter() - started:.0f} s)\nnext:")
-    report = typed("report", "python scripts/report.py")
+    report = next_command("report", "python scripts/report.py")
     print(f"  {report} {arguments.output_dir} --output {arguments.output_dir}/report")
     return 0
 

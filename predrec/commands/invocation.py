@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 
-def typed(command: str, script: str) -> str:
+def next_command(command: str, script: str) -> str:
     """Returns a command: the script where a script is running, else the sub-command of `predrec`.
 
     Args:

@@ -53,7 +53,7 @@ from ..trainers.interrupt import InterruptCallback
 from ..trainers.model_size import check_memory
 from ..trainers.optimizers import try_optimizer
 from ..trainers.trained_weights import check_fits, load_masked_lm
-from .invocation import typed, typed_folder
+from .invocation import next_command, typed_folder
 
 logger = logging.get_logger(__name__)
 
@@ -387,7 +387,7 @@ def _command(argv: Sequence[str], *more: str) -> str:
     if "--hub_token" in words:
         position = words.index("--hub_token")
         del words[position : position + 2]
-    return f"{typed('pretrain', 'accelerate launch scripts/pretrain.py')} {shlex.join([*words, *more])}"
+    return f"{next_command('pretrain', 'accelerate launch scripts/pretrain.py')} {shlex.join([*words, *more])}"
 
 
 def _again(argv: Sequence[str]) -> str:

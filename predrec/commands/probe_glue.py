@@ -62,9 +62,8 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     path = write_results(training.output_dir, results)
     print(summary(results, tasks, kind_of(probe_arguments.mode, splits[tasks[0].name][1])))
     print(f"\n{path}  ({time.perf_counter() - started:.0f} s)\nnext:")
-    print(
-        f"  {typed('report', 'python scripts/report.py')} {training.output_dir} --output {training.output_dir}/report"
-    )
+    report = next_command("report", "python scripts/report.py")
+    print(f"  {report} {training.output_dir} --output {training.output_dir}/report")
     return 0
 
 

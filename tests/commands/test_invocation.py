@@ -16,7 +16,7 @@ from predrec.commands import invocation
 def test_next_command_is_typed_as_this_one_was(running, expected, monkeypatch):
     monkeypatch.setattr(sys, "argv", [running])
     monkeypatch.setattr(invocation, "typed_folder", lambda: "")
-    assert invocation.typed("report", "python scripts/report.py") == expected
+    assert invocation.next_command("report", "python scripts/report.py") == expected
 
 
 def test_commands_of_another_environment_have_its_folder(monkeypatch):
@@ -25,6 +25,6 @@ def test_commands_of_another_environment_have_its_folder(monkeypatch):
     monkeypatch.setattr(sys, "base_prefix", "/usr")
     monkeypatch.setattr(sys, "executable", "/elsewhere/bin/python")
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
-    assert invocation.typed("report", "").endswith("elsewhere/bin/predrec report")
+    assert invocation.next_command("report", "").endswith("elsewhere/bin/predrec report")
     monkeypatch.setenv("VIRTUAL_ENV", "/elsewhere")
-    assert invocation.typed("report", "") == "predrec report"
+    assert invocation.next_command("report", "") == "predrec report"
