@@ -20,6 +20,7 @@ from ..eval.probes import ProbeSettings, train_probe
 from ..eval.results import Results, add_record, write_results
 from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_splits
 from .evaluation import embedders, joined, run, set_threads, table
+from .invocation import next_command
 
 ARGUMENTS = (EncoderArguments, TaskArguments, AnalysisArguments)
 SCORE_CUTS = (1.0, 2.0, 3.0, 4.0)

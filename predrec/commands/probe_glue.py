@@ -26,6 +26,7 @@ from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_development, 
 from ..eval.whitening import EPSILON, Fit, fit_whitening, sentences
 from .evaluation import embedders, run, set_threads, table
 from .finetune import finetune
+from .invocation import next_command
 
 ARGUMENTS = (EncoderArguments, TaskArguments, ProbeArguments, GlueTrainingArguments)
 
