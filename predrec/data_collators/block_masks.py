@@ -29,9 +29,9 @@ def num_draws(num_target_blocks: int) -> int:
     return ATTEMPTS * (3 + num_target_blocks)
 
 
-def smallest_context(length: int, min_context_tokens: int) -> int:
-    """Returns how many tokens must stay visible in a row: the minimum, or a quarter of a row under 128 tokens."""
-    return min_context_tokens if length >= 128 else min(min_context_tokens, length // 4)
+def smallest_context(lengths: np.ndarray | int, min_context_tokens: int) -> np.ndarray:
+    """Returns how many tokens must stay visible in rows: the minimum, or a quarter of a row under 128 tokens."""
+    return np.where(np.less(lengths, 128), np.minimum(min_context_tokens, lengths // 4), min_context_tokens)
 
 
 def draw_block_masks(
@@ -66,7 +66,7 @@ def draw_block_masks(
     batch_size, sequence_length = special.shape
     uniforms = uniforms.reshape(batch_size, ATTEMPTS, -1)
     num_blocks = uniforms.shape[2] - 3
-    required = np.where(lengths >= 128, min_context_tokens, np.minimum(min_context_tokens, lengths // 4))
+    required = smallest_context(lengths, min_context_tokens)
     masks = BlockMasks(
         context=np.zeros((batch_size, sequence_length), dtype=bool),
         starts=np.zeros((batch_size, num_blocks), dtype=np.int64),

@@ -5,14 +5,11 @@ back to a process's own values is the sum over processes. Data-parallel training
 processes, so the parameters end up with the gradient of that number, as if one process held all rows.
 
 Every process must make the same calls in the same order. Without `torch.distributed`, and with one process, all of
-this is the identity. Nothing but [`gather_rows`] waits for the device.
+this is the identity. Nothing waits for the device.
 """
-
-from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -48,33 +45,6 @@ def total(values: Tensor) -> Tensor:
 def own_part(values: Tensor) -> Tensor:
     """Returns this process's shard of a sharded tensor (`DTensor`), and other tensors as they are."""
     return values.to_local() if hasattr(values, "to_local") else values
-
-
-def row_counts(count: int, device: torch.device | str = "cpu") -> list[int]:
-    """Returns how many rows each process has. Waits for the device."""
-    counts = torch.zeros(process_count(), dtype=torch.int64, device=device)
-    counts[process_index()] = count
-    return total(counts).tolist()
-
-
-def gather_rows(rows: Tensor, counts: Sequence[int] | None = None) -> Tensor:
-    """Puts the rows of all processes one after the other, with gradient.
-
-    Args:
-        rows (`torch.Tensor` of shape `(num_rows, ...)`): This process's rows; their number may differ.
-        counts (sequence of `int`, *optional*): How many rows each process has, where that is known. Otherwise the
-            processes ask one another, and wait for the device.
-
-    Returns:
-        `torch.Tensor` of shape `(sum(counts), ...)`, the same on every process. The first of this process's rows is
-        at `sum(counts[:process_index()])`.
-    """
-    if process_count() == 1:
-        return rows
-    counts = row_counts(len(rows), rows.device) if counts is None else counts
-    before = sum(counts[: process_index()])
-    after = sum(counts) - before - len(rows)
-    return total(F.pad(rows, [0, 0] * (rows.ndim - 1) + [before, after]))
 
 
 class SpreadRows:

@@ -12,15 +12,15 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModel, DataCollatorWithPadding
 
-from predrec.commands.probe_glue import main
+from predrec.commands.probe_glue import main, record_scores
 from predrec.configuration.evaluation_arguments import POOLINGS
 from predrec.eval import tasks
 from predrec.eval.embeddings import Embedder
 from predrec.eval.encoder import load_encoder
 from predrec.eval.metrics import load_metric
 from predrec.eval.probes import ProbeSettings, train_probe
-from predrec.eval.results import BASELINES, read_results
-from predrec.eval.tasks import PAPER_TASKS, TASKS, load_splits
+from predrec.eval.results import BASELINES, Results, read_results
+from predrec.eval.tasks import PAPER_TASKS, TASKS, Split, load_splits
 
 from . import planted
 
@@ -154,6 +154,17 @@ def test_probe_finds_the_planted_word(paper):
 def test_best_epoch_is_not_worse_than_the_last(paper, task):
     best, last = (headline(paper, task, model="tiny", variant=variant) for variant in ("best_on_eval", None))
     assert best.keys() == last.keys() and all(best[seed] >= last[seed] for seed in last)
+
+
+def test_best_epoch_is_that_of_each_seed():
+    right = np.array([[2, 4, 1], [1, 3, 2]])  # Of four rows, by seed and epoch.
+    epochs = [(np.arange(4) >= count[:, None]).astype(int) for count in right.T]
+    splits = Split((["a"] * 4,), np.zeros(4, int)), Split((["b"] * 4,), np.zeros(4, int))
+    results = Results()
+    settings = ProbeSettings(num_epochs=3)
+    record_scores(results, "m", 0, TASKS["sst2"], splits, "mean", settings, [7, 8], epochs, 1, whitened=False)
+    assert headline(results, "sst2", variant="best_on_eval") == {7: 1.0, 8: 0.75}
+    assert headline(results, "sst2") == {7: 0.25, 8: 0.5}
 
 
 def test_best_epoch_is_recorded_for_the_headline_metric_alone(paper):

@@ -32,6 +32,12 @@ def test_example_generator_does_not_mix_up_seed_and_epoch():
     assert len(set(numbers)) == 100
 
 
+def test_example_generator_keeps_parts_of_neighbouring_examples_apart():
+    keys = itertools.product((6, 7), range(3))
+    numbers = [example_generator(42, 0, example, part).integers(2**63, size=1000) for example, part in keys]
+    assert len(np.unique(numbers)) == 6000
+
+
 def test_example_generator_draws_the_numbers_of_earlier_versions():
     # Pinned: a run that is resumed after an upgrade must see the masks it began with.
     expected = np.random.Philox(key=np.random.SeedSequence((42, 3)).generate_state(2, np.uint64), counter=[0, 0, 0, 7])

@@ -98,7 +98,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, name, content, message):
 
 def test_groups_need_two():
     assert len(paraphrase_pairs(["a", "b"], cyclic=True)) == 1
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="needs two texts; it has 0"):
         paraphrase_pairs([])
 
 

@@ -131,7 +131,7 @@ def test_load_encoder_names_sentence_transformers_after_the_outer_folder(tiny_en
 @pytest.mark.parametrize("content", ["[]", "{", "{}"])
 def test_load_encoder_explains_damaged_modules(copy, content):
     (copy / "modules.json").write_text(content)
-    with pytest.raises(UserError, match="modules"):
+    with pytest.raises(UserError, match="does not list the modules of a sentence encoder"):
         load(copy)
 
 
@@ -140,7 +140,7 @@ def test_load_encoder_refuses_a_folder_without_a_tokenizer(tiny_encoder, tmp_pat
     tiny_encoder(tmp_path, model_type)
     for path in [*tmp_path.glob("tokenizer*"), *tmp_path.glob("vocab*")]:
         path.unlink()
-    with pytest.raises(UserError, match="tokenizer"):
+    with pytest.raises(UserError, match="there is no tokenizer, or one without words"):
         load(tmp_path)
 
 

@@ -188,6 +188,49 @@ def test_bars_have_the_height_of_the_mean():
     assert figures.effective_rank(results).axes[0].patches[0].get_height() == pytest.approx(4.0)
 
 
+def test_bars_are_of_each_task_pooling_and_model():
+    results = results_of(hybrid=2, mlm=1)
+    fields = {"kind": "geometry", "metric": "effective_rank", "variant": "centred"}
+    planted = {("sst2", "mean"): 3.0, ("stsb", "mean"): 5.0, ("sst2", "max"): 7.0, ("stsb", "max"): 11.0}
+    for (task, pooling), value in planted.items():
+        plant(results, "hybrid", [value - 1, value + 1], task=task, pooling=pooling, **fields)
+        plant(results, "mlm", [value + 20], task=task, pooling=pooling, **fields)
+    for axis, values in zip(figures.effective_rank(results).axes, ([3.0, 5.0], [7.0, 11.0]), strict=True):
+        heights = [bar.get_height() for bar in axis.patches]
+        assert heights == pytest.approx([*values, *(value + 20 for value in values)])
+
+
+def test_points_are_means_of_uniformity_and_alignment():
+    results = results_of(hybrid=2, mlm=1)
+    fields = {"kind": "geometry", "pooling": "mean", "variant": "raw"}
+    for task, shift in (("sst2", 0.0), ("stsb", -1.0)):
+        for metric, sign in (("uniformity", 1), ("alignment", -1)):
+            plant(results, "hybrid", [sign * (shift - 0.5), sign * (shift - 0.7)], task=task, metric=metric, **fields)
+            plant(results, "mlm", [sign * (shift - 0.1)], task=task, metric=metric, **fields)
+    (axis,) = figures.alignment_against_uniformity(results).axes
+    points = [points.get_offsets().tolist() for points in axis.collections]
+    assert points[0] == [pytest.approx(point) for point in ([-0.6, 0.6], [-1.6, 1.6])]
+    assert points[1] == [pytest.approx(point) for point in ([-0.1, 0.1], [-1.1, 1.1])]
+    assert [text.get_text() for text in axis.texts] == ["sst2", "stsb"] * 2
+
+
+def test_bars_by_pooling_are_means_over_tasks():
+    results = results_of(hybrid=1)
+    fields = {"kind": "geometry", "metric": "semantic_probe"}
+    for task, value in (("sst2", 0.4), ("stsb", 0.6)):
+        plant(results, "hybrid", [value], task=task, pooling="mean", **fields)
+        plant(results, "hybrid", [value + 0.1], task=task, pooling="max", **fields)
+    (axis,) = figures.pooling_ablation(results).axes
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx([0.5, 0.6])
+
+
+def test_probes_show_baselines_where_they_are():
+    results = full_results(parts=["probe"])
+    axis = figures.probes(results).axes[0]
+    found = {line.get_label(): line.get_xdata()[0] for line in axis.lines if not line.get_label().startswith("_")}
+    assert found == {"majority class": 0.5, "TF-IDF bag of words": 0.55}
+
+
 def dots_of(axis) -> tuple[list[float], float]:
     """Returns the dots of the first row, and the mark of their mean."""
     return axis.collections[0].get_offsets()[:, 0].tolist(), float(axis.lines[0].get_xdata()[0])

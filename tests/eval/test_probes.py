@@ -531,6 +531,16 @@ def test_trained_weights_start_as_the_mean():
     np.testing.assert_allclose(predict_probe(pooled, (states,)), predict_probe(plain, (means_of(states),)), **CLOSE)
 
 
+def test_trained_weights_are_those_of_the_start_beyond_the_longest_text_of_training():
+    training, longer = states_of([cloud(4), cloud(6, seed=1)]), cloud(9, seed=2)
+    probe = build_probe((training,), 2, ProbeSettings(1), SEEDS, trained_pooling="weighted")
+    weights = nn.init.normal_(probe.pooler.position_weights, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(len(SEEDS), 1, 9, dtype=torch.bool)
+    found = probe.pooler(longer.expand(len(SEEDS), 1, -1, -1), mask)[:, 0]
+    expected = torch.stack([torch.cat([known, torch.zeros(3)]).softmax(0) @ longer for known in weights.detach()])
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
 @pytest.mark.parametrize("pooling", ["attention", "weighted"])
 def test_trained_pooling_ignores_the_states_of_other_texts(pooling):
     states = some_states()

@@ -246,7 +246,7 @@ def test_load_splits_explains_an_empty_file(tmp_path, suffix):
     path = tmp_path / "sst2" / f"validation.{suffix}"
     path.parent.mkdir()
     path.touch()
-    with pytest.raises(UserError, match="validation"):
+    with pytest.raises(UserError, match=rf"`data_dir`: cannot read .*validation\.{suffix}"):
         load_splits(TASKS["sst2"], tmp_path, train=False)
 
 

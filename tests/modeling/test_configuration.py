@@ -1,9 +1,11 @@
 """The two configurations: defaults, refusals, round trips, and that every field has an effect."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassFieldValidationError
-from transformers import AutoConfig, BertConfig
+from transformers import AutoConfig, BertConfig, PreTrainedConfig
 
 from predrec.modeling import PredRecConfig, PredRecForMaskedLM, PredRecPreTrainingConfig
 
@@ -220,37 +222,57 @@ def loss_after_an_update(batch, **fields) -> float:
     return model(**batch).loss.item()
 
 
-@pytest.mark.parametrize(
-    ("base", "change"),
-    [
-        ({}, {"objective": "jepa"}),
-        ({}, {"objective": "mlm"}),
-        ({}, {"predictor_hidden_size": 24}),
-        ({}, {"predictor_num_hidden_layers": 2}),
-        ({}, {"predictor_num_attention_heads": 4}),
-        ({}, {"predictor_intermediate_size": 8}),
-        ({}, {"predictor_attention": "cross"}),
-        ({}, {"jepa_dropout": 0.5}),
-        ({}, {"jepa_start": 0.5}),
-        ({}, {"predictor_position_embedding_type": "rotary"}),
-        ({}, {"jepa_loss": "mse"}),
-        ({"jepa_loss": "infonce"}, {"jepa_temperature": 0.5}),
-        ({"jepa_loss": "sigreg"}, {"jepa_regularizer_weight": 5.0}),
-        ({"jepa_loss": "vicreg"}, {"jepa_regularizer_weight": 5.0}),
-        ({"jepa_loss": "vicreg"}, {"target_network": "online"}),
-        ({}, {"loss_weighting": "uncertainty"}),
-        ({}, {"loss_lambda": 0.2}),
-        ({"loss_weighting": "schedule"}, {"loss_lambda_end": 0.9}),
-        ({"loss_weighting": "schedule", "loss_lambda_end": 0.9}, {"loss_schedule": "cosine"}),
-        ({}, {"target_layers": 2}),
-        ({}, {"center_targets": True}),
-        ({}, {"pool_targets": True}),
-        ({"center_targets": True}, {"center_decay": 0.1}),
-        ({}, {"mlm_view": "context"}),
-        ({}, {"active_objective": "mlm"}),
-        ({}, {"initializer_range": 0.02}),
-    ],
-    ids=str,
+EFFECTS = (
+    ({}, {"objective": "jepa"}),
+    ({}, {"objective": "mlm"}),
+    ({}, {"predictor_hidden_size": 24}),
+    ({}, {"predictor_num_hidden_layers": 2}),
+    ({}, {"predictor_num_attention_heads": 4}),
+    ({}, {"predictor_intermediate_size": 8}),
+    ({}, {"predictor_attention": "cross"}),
+    ({}, {"jepa_dropout": 0.5}),
+    ({}, {"jepa_start": 0.5}),
+    ({}, {"predictor_position_embedding_type": "rotary"}),
+    ({}, {"jepa_loss": "mse"}),
+    ({"jepa_loss": "infonce"}, {"jepa_temperature": 0.5}),
+    ({"jepa_loss": "sigreg"}, {"jepa_regularizer_weight": 5.0}),
+    ({"jepa_loss": "vicreg"}, {"jepa_regularizer_weight": 5.0}),
+    ({"jepa_loss": "vicreg"}, {"target_network": "online"}),
+    ({}, {"loss_weighting": "uncertainty"}),
+    ({}, {"loss_lambda": 0.2}),
+    ({"loss_weighting": "schedule"}, {"loss_lambda_end": 0.9}),
+    ({"loss_weighting": "schedule", "loss_lambda_end": 0.9}, {"loss_schedule": "cosine"}),
+    ({}, {"target_layers": 2}),
+    ({}, {"center_targets": True}),
+    ({}, {"whiten_targets": True}),
+    ({"whiten_targets": True}, {"whiten_epsilon": 0.5}),
+    ({}, {"pool_targets": True}),
+    ({"pool_targets": True}, {"jepa_view": "crops"}),
+    ({}, {"context_text": "original"}),
+    ({"center_targets": True}, {"center_decay": 0.1}),
+    ({}, {"mlm_view": "context"}),
+    ({}, {"active_objective": "mlm"}),
+    ({}, {"initializer_range": 0.02}),
 )
+"""Changes of one field, beside those that let it matter."""
+
+NO_EFFECT = {
+    "encoder_config": "a configuration of its own",
+    "padding_is_text": "of batches, and of the exported encoder",
+    **dict.fromkeys(
+        ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings"), "copies of the encoder's"
+    ),
+}
+"""Fields that change no loss, and why."""
+
+
+def test_every_pretraining_field_is_tried_or_excused():
+    own, stock = ({entry.name for entry in fields(kind)} for kind in (PredRecPreTrainingConfig, PreTrainedConfig))
+    tried = {name for _, change in EFFECTS for name in change}
+    assert own - stock == tried | set(NO_EFFECT)
+    assert not tried & set(NO_EFFECT)
+
+
+@pytest.mark.parametrize(("base", "change"), EFFECTS, ids=str)
 def test_every_pretraining_field_has_an_effect(batch, base, change):
     assert loss_after_an_update(batch, **base) != loss_after_an_update(batch, **(base | change))

@@ -12,6 +12,7 @@ from predrec.data_collators.chat_format import find_format
 from predrec.data_collators.llm_jepa import DataCollatorForLLMJepa
 from predrec.data_collators.two_views import TwoViews
 from predrec.data_collators.view_examples import RecordEncoder, ViewDataset, encode_records
+from predrec.modeling import modeling_llm_jepa
 from predrec.modeling.latent_views import tube_loss, view_distance
 from predrec.modeling.modeling_llm_jepa import LLMJepaModel, LLMJepaObjective
 from predrec.modeling.predictor_tokens import add_predictor_tokens
@@ -125,15 +126,16 @@ def test_gradient_of_the_target(target_grad):
     assert target.requires_grad == (target_grad == "shared")
 
 
-def test_the_average_follows_the_model():
+@pytest.mark.parametrize(("skipped", "share"), [(None, 0.25), (torch.tensor(0.0), 0.25), (torch.tensor(1.0), 0.0)])
+def test_the_average_follows_the_model_unless_an_update_is_skipped(skipped, share):
     model, _ = made(target_grad="ema")
     before = [p.clone() for p in model.target_decoder.parameters()]
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.add_(1)
-    model.update_target_encoder(0.75)
+    model.update_target_encoder(0.75, skipped)
     for old, new in zip(before, model.target_decoder.parameters(), strict=True):
-        torch.testing.assert_close(new, old + 0.25)
+        torch.testing.assert_close(new, old + share)
     assert not model.train().target_decoder.training
 
 
@@ -195,6 +197,35 @@ def test_infonce_is_cross_entropy_of_the_cosines(temperature):
     torch.testing.assert_close(view_distance(source, target, "infonce", temperature, symmetric=True), both)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_the_model_contrasts_as_its_objective_says(temperature, symmetric):
+    model, dataset = made(distance="infonce", temperature=temperature, symmetric=symmetric)
+    batch = batch_of(dataset)
+    batch["pair_numbers"][3] = batch["pair_numbers"][5]
+    source, target = model.encode_views(batch)
+    scores = F.cosine_similarity(source[:, None], target[None], dim=-1) / temperature
+    scores[3, 5] = scores[5, 3] = -torch.inf
+    losses = [F.cross_entropy(part, torch.arange(8)) for part in (scores, scores.T)]
+    expected = sum(losses) / 2 if symmetric else losses[0]
+    torch.testing.assert_close(model(**batch).jepa_loss, expected)
+
+
+def test_the_model_contrasts_over_processes_in_training_only(monkeypatch):
+    """In evaluation, processes may have different numbers of batches: they must not wait for one another."""
+    seen = []
+
+    def watched(*arguments, over_processes, **options):
+        seen.append(over_processes)
+        return view_distance(*arguments, **options)
+
+    monkeypatch.setattr(modeling_llm_jepa, "view_distance", watched)
+    model, dataset = made(distance="infonce")
+    for training in (True, False):
+        model.train(training)(**batch_of(dataset))
+    assert seen == [True, False]
+
+
 def test_equal_targets_are_no_negatives():
     generator = torch.Generator().manual_seed(0)
     source, target = torch.randn(2, 3, 5, generator=generator)
@@ -230,6 +261,23 @@ def test_padding_and_short_sequences_do_not_count():
     expected = 1 - F.cosine_similarity(states[0, 2] - states[0, 1], states[0, 1] - states[0, 0], dim=0)
     torch.testing.assert_close(tube_loss(states, mask), expected)
     assert tube_loss(states, torch.zeros_like(mask)) == 0
+
+
+def test_tube_positions_are_random():
+    generator = torch.Generator().manual_seed(0)
+    states, mask = torch.randn(1, 30, 4, generator=generator), torch.ones(1, 30, dtype=torch.bool)
+    assert len({tube_loss(states, mask, generator).item() for _ in range(20)}) > 15
+
+
+def test_the_tube_is_of_the_last_states_of_real_tokens(monkeypatch):
+    model, dataset = made(method="tube", jepa_lambda=0.02)
+    batch, seen = batch_of(dataset, views=False), []
+    monkeypatch.setattr(modeling_llm_jepa, "tube_loss", lambda *given: seen.append(given) or tube_loss(*given))
+    model(**batch)
+    ((states, mask),) = seen
+    assert not mask.all() and torch.equal(mask, batch["attention_mask"].bool())
+    expected = model.decoder(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    torch.testing.assert_close(states[mask], expected[mask])
 
 
 def test_the_tube_makes_no_other_pass():

@@ -500,6 +500,17 @@ def test_center_is_subtracted_from_targets(batch):
     torch.testing.assert_close(model(**batch).target_latents, plain(**batch).target_latents - 0.25, **CLOSE)
 
 
+@pytest.mark.parametrize("fields", [{}, {"center_targets": True}, {"whiten_targets": True}], ids=str)
+def test_targets_of_measured_texts_are_those_of_the_loss(batch, fields):
+    model = drift(pretraining_model(**fields)).train()
+    model(**batch)
+    output = model.eval()(**batch)
+    _, targets = model.states_of_texts(batch["original_input_ids"], batch["attention_mask"])
+    found = model.gather_latents(targets, batch["target_indices"])
+    chosen = batch["target_mask"]
+    torch.testing.assert_close(found[chosen], output.target_latents[chosen], rtol=1e-4, atol=1e-5)
+
+
 def test_center_does_not_move_in_evaluation(batch):
     model = pretraining_model(center_targets=True)
     model(**batch)

@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from predrec.modeling import PredRecPredictor
+from predrec.modeling.modeling_predrec import rotary_angles
+from predrec.modeling.predictor import CrossLayer
 
 from .tiny import HIDDEN_SIZE, pretraining_config
 
@@ -142,6 +144,56 @@ def test_predictor_gradient_reaches_context_and_every_parameter(inputs, attentio
 
 def test_predictor_mask_token_is_initialised():
     assert predictor_with().mask_token.abs().max() > 0
+
+
+# Cross-attention
+
+
+TARGET_POSITIONS, CONTEXT_POSITIONS = torch.tensor([3, 4, 9, 30]), torch.tensor([0, 1, 2, 5, 6, 7, 20])
+
+
+def naive_cross_layer(layer, targets, context, rotary_base=None):
+    """A layer of cross-attention, target by target and head by head; rotations are products of complex numbers."""
+    attention, size = layer.attn, layer.attn.head_dim
+
+    def turned(vector, position):
+        if rotary_base is None:
+            return vector
+        speeds = rotary_base ** -(torch.arange(0, size, 2).double() / size)
+        pairs = torch.complex(*vector.double().chunk(2)) * torch.exp(1j * position * speeds)
+        return torch.cat([pairs.real, pairs.imag]).float()
+
+    keys, values = attention.key_value(context).chunk(2, dim=-1)
+    found = []
+    for target, position in zip(targets, TARGET_POSITIONS, strict=True):
+        query, heads = attention.query(layer.norm1(target)), []
+        for head in range(len(query) // size):
+            own = slice(head * size, (head + 1) * size)
+            turned_keys = [turned(key[own], there) for key, there in zip(keys, CONTEXT_POSITIONS, strict=True)]
+            scores = torch.stack([turned(query[own], position) @ key for key in turned_keys]) / size**0.5
+            heads.append(scores.softmax(0) @ values[:, own])
+        state = target + attention.proj(torch.cat(heads))
+        found.append(state + layer.mlp(layer.norm2(state)))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+def test_cross_layer_equals_naive_twin(positions, kernel):
+    torch.manual_seed(0)
+    config = pretraining_config(predictor_position_embedding_type=positions, attn_implementation=kernel)
+    config = config.predictor_config()
+    assert config._attn_implementation == kernel
+    layer = CrossLayer(config).eval()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    targets, context = torch.randn(4, config.hidden_size), torch.randn(7, config.hidden_size)
+    angles, base = None, config.rotary_base if positions == "rotary" else None
+    if base is not None:
+        places = (TARGET_POSITIONS[None], CONTEXT_POSITIONS[None])
+        angles = tuple(rotary_angles(part, layer.attn.head_dim, base) for part in places)
+    found = layer(targets[None], context[None], rotary=angles, attention_mask=None)[0]
+    torch.testing.assert_close(found, naive_cross_layer(layer, targets, context, base), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2"])

@@ -76,6 +76,14 @@ def test_monitor_batch_is_fixed(tmp_path):
     trainer.eval_dataset.set_epoch(0)
 
 
+def test_monitor_batch_is_evenly_spread_over_the_evaluation_data(tmp_path):
+    trainer = training.trainer(tmp_path, eval_strategy="steps", monitor_examples=5)
+    monitor = next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "CollapseMonitorCallback")
+    count = len(trainer.eval_dataset)
+    assert count > 10
+    assert monitor.batch()["example_ids"].tolist() == [number * count // 5 for number in range(5)]
+
+
 def test_evaluation_does_not_change_training(tmp_path):
     """SIGReg draws random directions in every pass, evaluation's among them."""
     watched = run(tmp_path / "watched", jepa_loss="sigreg")

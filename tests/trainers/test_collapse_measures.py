@@ -146,6 +146,20 @@ def test_trivial_losses_equal_naive_twins(batch):
     torch.testing.assert_close({name: measures[name] for name in expected}, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_cosines_equal_naive_twins(batch):
+    model = drift(pretraining_model())
+    output, measures = model(**batch), measure(model, batch)
+    predicted, target, chosen = output.predicted_latents, output.target_latents, batch["target_mask"]
+    cosines = {"matched_cosine": [], "mismatched_cosine": []}
+    for row, block, i in chosen.nonzero().tolist():
+        here = target[row, block, i]
+        cosines["matched_cosine"].append(torch.cosine_similarity(predicted[row, block, i], here, dim=0))
+        if chosen[row - 1, block, i]:
+            cosines["mismatched_cosine"].append(torch.cosine_similarity(predicted[row - 1, block, i], here, dim=0))
+    expected = {name: torch.stack(values).mean().item() for name, values in cosines.items()}
+    torch.testing.assert_close({name: measures[name] for name in expected}, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_trivial_losses_of_pooled_targets_equal_naive_twins():
     batch = block_batch(((24, ((4, 4), (14, 4))), (24, ((2, 4), (9, 4))), (24, ((3, 4), (17, 4)))))
     model = drift(pretraining_model(pool_targets=True))

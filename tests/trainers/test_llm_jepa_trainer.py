@@ -14,6 +14,7 @@ from predrec.trainers.language_models import load_trained
 from predrec.trainers.llm_jepa_trainer import load_language_model
 
 from .. import llm_training
+from .test_trainer import AfterUpdate
 
 
 def weights(trainer):
@@ -126,6 +127,35 @@ def test_accumulated_updates_equal_whole_ones(tmp_path, method, pieces):
         torch.testing.assert_close(value, weights(whole)[name], atol=1e-5, rtol=1e-4)
     for name in ("loss", "ntp_loss", *(["jepa_loss"] if method == "llm_jepa" else [])):
         assert logged(parts, name) == pytest.approx(logged(whole, name), rel=1e-4)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_average_follows_the_closed_form(tmp_path, accumulation):
+    """The target is a weighted sum of the weights after every update, however many batches an update has."""
+    trainer = llm_training.trainer(
+        tmp_path,
+        target_grad="ema",
+        ema_decay=0.5,
+        ema_decay_end=0.9,
+        max_steps=4,
+        gradient_accumulation_steps=accumulation,
+        per_device_train_batch_size=4 // accumulation,
+    )
+    history = []
+
+    def flat(module):
+        return torch.cat([parameter.detach().double().flatten() for parameter in module.parameters()])
+
+    trainer.add_callback(
+        AfterUpdate(lambda state, model: history.append((flat(model.decoder), flat(model.target_decoder))))
+    )
+    expected = flat(trainer.model.decoder)
+    trainer.train()
+    assert len(history) == 4
+    for update, (online, target) in enumerate(history):
+        decay = 0.5 + 0.4 * update / 4
+        expected = decay * expected + (1 - decay) * online
+        torch.testing.assert_close(target, expected, rtol=0, atol=1e-6)
 
 
 def test_as_published_accumulated_batches_are_added_up(tmp_path):

@@ -174,6 +174,11 @@ def test_ema_skips_an_update_that_the_scaler_skipped(tmp_path):
     assert all(map(torch.equal, trainer.model.target_encoder.parameters(), before))
 
 
+def test_decay_of_every_update_is_logged(flat):
+    logged_decays = logged(flat(ema_decay=0.5, ema_decay_end=0.9), "ema_decay")
+    assert logged_decays == pytest.approx([0.5 + 0.4 * update / 6 for update in range(6)])
+
+
 @pytest.mark.parametrize(("shape", "middle"), [("linear", 0.5), ("cosine", 0.5)])
 def test_scheduled_lambda_reaches_the_log(flat, shape, middle):
     lambdas = logged(
@@ -208,6 +213,29 @@ def test_evaluation_does_not_depend_on_the_batch_size(tmp_path):
         results.append(trainer.evaluate())
     for name in ("eval_mlm_loss", "eval_jepa_loss", "eval_mlm_accuracy"):
         assert results[0][name] == pytest.approx(results[1][name], rel=1e-5)
+
+
+def test_accuracy_is_the_share_of_masked_tokens_guessed_right(tmp_path):
+    trainer = training.trainer(tmp_path, objective="mlm", packing=False, learning_rate=1e-2, max_steps=30)
+    trainer.train()
+    found = trainer.evaluate()["eval_mlm_accuracy"]
+    right = total = 0
+    for batch in trainer.get_eval_dataloader():
+        with torch.no_grad():
+            logits = trainer.model.eval().masked_lm(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        labelled = batch["labels"] != -100
+        total += labelled.sum().item()
+        right += (logits.argmax(-1) == batch["labels"])[labelled].sum().item()
+    assert 0 < right < total / 2
+    assert found == pytest.approx(right / total, rel=1e-6)
+
+
+@pytest.mark.parametrize(("options", "sets"), [({}, 1), ({"crop_length": (3, 7)}, 2)], ids=["blocks", "crops"])
+def test_evaluation_takes_one_context_of_a_text_but_all_crops(tmp_path, options, sets):
+    model = training.model(**(training.CROPS if options else {}))
+    collator = training.collator(num_mask_sets=2, **options)
+    trainer = PredRecTrainer(model, training.training_arguments(tmp_path), collator)
+    assert (trainer.data_collator.num_mask_sets, trainer.eval_collator.num_mask_sets) == (2, sets)
 
 
 def test_evaluation_repeats_itself(tmp_path):
