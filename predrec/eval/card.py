@@ -11,7 +11,8 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, eval_result_
 from ..errors import UserError
 from .document import Table, to_markdown
 from .encoder import load_encoder
-from .report import GEOMETRY, measure_rows, score_blocks
+from .report_geometry import GEOMETRY, measure_rows
+from .report_scores import score_blocks
 from .results import Results, write_results
 from .tasks import HUB_GLUE, TASKS
 

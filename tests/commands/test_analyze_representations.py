@@ -343,7 +343,7 @@ def test_replicates_are_measured_each(tmp_path, data_dir, encoder_dir, tiny_enco
 def test_console_shows_the_measures_of_the_paper_and_the_next_command(analyse, capsys):
     analyse()
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("uniformity", "spectral_entropy", "probe_gap", "tiny", "report.py"))
+    assert all(word in printed for word in ("uniformity", "spectral_entropy", "probe_gap", "tiny", "predrec report"))
 
 
 def test_console_shows_spectra_after_centring(analyse, capsys):

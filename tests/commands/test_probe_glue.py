@@ -178,7 +178,9 @@ def test_one_epoch_has_no_best_epoch(probe):
 def test_console_shows_models_and_the_next_command(probe, capsys):
     probe()
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("majority class", "tiny", "mean linear", "sst2 (accuracy)", "report.py"))
+    assert all(
+        word in printed for word in ("majority class", "tiny", "mean linear", "sst2 (accuracy)", "predrec report")
+    )
 
 
 def test_arguments_of_run_glue_work(tmp_path, data_dir, encoder_dir):
@@ -464,7 +466,7 @@ def test_validation_share_holds_for_fine_tuning(tmp_path, data_dir, encoder_dir)
 
 @pytest.mark.parametrize("share", ["0", "1", "-0.1"])
 def test_validation_share_is_a_share(refuse, share):
-    assert "must lie in (0, 1)" in refuse("--validation_share", share)
+    assert "must be strictly between 0 and 1" in refuse("--validation_share", share)
 
 
 def test_validation_share_refuses_another_number_of_rows(refuse):

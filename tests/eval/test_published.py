@@ -3,7 +3,7 @@
 import pytest
 
 from predrec.configuration.probe_arguments import GlueTrainingArguments, ProbeArguments
-from predrec.eval.report import published
+from predrec.eval.published import published
 from predrec.eval.tasks import PAPER_TASKS, TASKS
 
 POOLINGS = ("mean", "max", "weighted", "attention")

@@ -10,7 +10,10 @@ from statsmodels.stats.multitest import multipletests
 
 from predrec.errors import UserError
 from predrec.eval.document import Heading, Paragraph, Picture, Table, to_html, to_markdown
-from predrec.eval.report import GEOMETRY, build_report, published, score_blocks
+from predrec.eval.published import published
+from predrec.eval.report import build_report
+from predrec.eval.report_geometry import GEOMETRY
+from predrec.eval.report_scores import score_blocks
 from predrec.eval.results import Results, add_record, merge_results
 from predrec.eval.statistics import equivalence_p
 

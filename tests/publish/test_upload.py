@@ -74,7 +74,7 @@ def test_upload_makes_a_new_repository_as_private_as_asked(hub, assembled, priva
 
 def test_upload_that_is_to_be_private_refuses_a_public_repository(hub, refused):
     hub.create("me/tiny")
-    assert refused(private=True).startswith("`private`: me/tiny exists and public.")
+    assert refused(private=True).startswith("`private`: me/tiny exists and is public.")
     assert len(hub.repositories["me/tiny"].commits) == 1
 
 

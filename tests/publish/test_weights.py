@@ -138,11 +138,11 @@ def test_ema_of_a_run_without_target_encoder_is_refused(tmp_path, objective, ove
 def test_ema_of_a_run_that_kept_no_checkpoint_is_refused(own_run):
     for checkpoint in own_run.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    assert "has no checkpoint-N" in refuse(own_run, "ema")
+    assert "has no intact checkpoint-N" in refuse(own_run, "ema")
 
 
 def test_ema_of_a_plain_encoder_is_refused(tiny_encoder, tmp_path):
-    assert "has no checkpoint-N" in refuse(tiny_encoder(tmp_path, "bert"), "ema", False)
+    assert "has no intact checkpoint-N" in refuse(tiny_encoder(tmp_path, "bert"), "ema", False)
 
 
 def test_head_of_a_jepa_run_is_said_to_be_untrained(tmp_path):
