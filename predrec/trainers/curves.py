@@ -35,7 +35,7 @@ def plot_training_curves(history: list[dict[str, Any]], path: str | Path) -> Non
     panels = [(title, names) for title, names in panels if names] or [("no data", [])]
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.0 * rows), layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 3.3 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (title, names) in zip(axes, panels, strict=False):
         for name, (colour, line) in zip(names, STYLES, strict=False):
@@ -44,7 +44,10 @@ def plot_training_curves(history: list[dict[str, Any]], path: str | Path) -> Non
         axis.set_xlabel("step", fontsize=9)
         axis.grid(alpha=0.3)
         if len(names) > 1:
-            axis.legend(fontsize=7)
+            # Below, where it hides no curve.
+            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
+        if names == ["loss_lambda"]:
+            axis.set_ylim(0, 1)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     figure.savefig(path, dpi=120)
