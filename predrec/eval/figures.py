@@ -12,7 +12,7 @@ import numpy as np
 
 from .claims import by_checkpoint, by_replicate, in_paper_convention
 from .document import Picture
-from .results import BASELINES, Results
+from .results import BASELINES, Results, ways_of
 from .tasks import TASKS
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -215,24 +215,30 @@ def _dots(axis: Any, models: Sequence[str], values: Callable[[str], np.ndarray])
 
 
 def probes(results: Results) -> Any:
-    """Headline score of each task: a row per model, with every checkpoint, and baselines as lines."""
+    """Headline score of each task: a row per model and way to score it, with every checkpoint; baselines as lines."""
     for kind in ("probe", "finetune"):
         tasks = [task for task in _tasks(results, kind) if task in TASKS]
-        models = [model for model in results.model_names if results.select(kind=kind, model=model, variant=None)]
+        models = [model for model in results.model_names if results.select(kind=kind, model=model)]
         if tasks and models:
             break
     else:
         return None
-    pooling, head = next((r.pooling, r.head) for r in results.select(kind=kind, model=models[0], variant=None))
-    figure, axes = _subplots(1, len(tasks), 2.3, 0.24 * len(models) + 1.1, sharey=True)
+    ways = ways_of(results, kind)
+    rows = {
+        ", ".join([model, " ".join(filter(None, how))] if len(ways) > 1 else [model]): (model, *how)
+        for model in models
+        for how in ways
+    }
+    figure, axes = _subplots(1, len(tasks), 2.3, 0.24 * len(rows) + 1.1, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         metric = TASKS[task].metric
 
-        def values(model: str, task: str = task, metric: str = metric) -> np.ndarray:
-            wanted = {"model": model, "task": task, "metric": metric, "pooling": pooling, "head": head}
-            return results.sample(kind=kind, variant=None, **wanted)
+        def values(row: str, task: str = task, metric: str = metric) -> np.ndarray:
+            model, pooling, head, variant = rows[row]
+            wanted = {"task": task, "metric": metric, "pooling": pooling, "head": head, "variant": variant}
+            return results.sample(kind=kind, model=model, **wanted)
 
-        _dots(axis, models, values)
+        _dots(axis, list(rows), values)
         for line, name in zip(("--", ":"), BASELINES, strict=True):
             found = results.values(kind="probe", model=name, task=task, metric=metric)
             if len(found):

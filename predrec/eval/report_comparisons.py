@@ -7,8 +7,8 @@ import numpy as np
 from .claims import ClaimResult
 from .document import Block, Heading, Paragraph, Table
 from .report_cells import interval_cell, p_cell
-from .report_scores import have_several, scores_of, ways_of
-from .results import Results
+from .report_scores import have_several, scores_of
+from .results import Results, ways_of
 from .statistics import bootstrap_interval, compare, corrected, equivalence_p, mcnemar_p, verdict
 from .tasks import TASKS
 

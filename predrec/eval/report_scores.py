@@ -7,7 +7,7 @@ import numpy as np
 from .document import Block, Heading, Paragraph, Table
 from .published import PUBLISHED, published
 from .report_cells import bold, spread, with_interval
-from .results import BASELINES, BEST_ON_EVAL, DEVELOPMENT, Results
+from .results import BASELINES, BEST_ON_EVAL, DEVELOPMENT, Results, ways_of
 from .tasks import TASKS, mean_metric
 
 SCORES = (
@@ -24,12 +24,6 @@ def scores_of(results: Results, kind: str, model: str, task: str, metric: str, h
     pooling, head, variant = how
     wanted = {"kind": kind, "model": model, "task": task, "metric": metric}
     return results.sample(**wanted, pooling=pooling, head=head, variant=variant)
-
-
-def ways_of(results: Results, kind: str) -> list[tuple[str | None, str | None, str | None]]:
-    """Returns the poolings, heads and kinds of vectors that were scored; `None` for vectors as they are."""
-    own = [record for record in results.select(kind=kind) if record.model not in BASELINES]
-    return list(dict.fromkeys((r.pooling, r.head, r.variant) for r in own if r.variant != BEST_ON_EVAL))
 
 
 def have_several(results: Results, names: Sequence[str]) -> list[bool]:

@@ -132,6 +132,12 @@ class Results:
         return np.array([record.value for record in self.select(*tests, **wanted)])
 
 
+def ways_of(results: Results, kind: str) -> list[tuple[str | None, str | None, str | None]]:
+    """Returns the poolings, heads and kinds of vectors that were scored; `None` for vectors as they are."""
+    own = [record for record in results.select(kind=kind) if record.model not in BASELINES]
+    return list(dict.fromkeys((r.pooling, r.head, r.variant) for r in own if r.variant != BEST_ON_EVAL))
+
+
 def add_record(results: Results, **fields: Any) -> None:
     """Adds a record.
 

@@ -244,6 +244,25 @@ def test_probes_show_every_checkpoint_and_the_mean():
     assert (dots, mean) == (pytest.approx([0.4, 0.8]), pytest.approx(0.6))
 
 
+def test_probes_have_a_row_for_every_way_to_score():
+    results = results_of(hybrid=1, mlm=1)
+    for model, value in (("hybrid", 0.4), ("mlm", 0.6)):
+        for variant in (None, "whitened"):
+            shift = 0.0 if variant is None else 0.1
+            plant_seeds(results, model, [value + shift], task="sst2", metric="accuracy", variant=variant)
+    axis = figures.probes(results).axes[0]
+    rows = [label.get_text() for label in axis.get_yticklabels()]
+    found = {row: dots.get_offsets()[0][0] for row, dots in zip(rows, axis.collections, strict=True)}
+    assert found == pytest.approx(
+        {
+            "hybrid, mean linear": 0.4,
+            "hybrid, mean linear whitened": 0.5,
+            "mlm, mean linear": 0.6,
+            "mlm, mean linear whitened": 0.7,
+        }
+    )
+
+
 def test_probes_leave_out_the_best_epoch_on_the_evaluation_split():
     results = results_of(hybrid=1)
     plant_seeds(results, "hybrid", [0.4], task="sst2", metric="accuracy")
