@@ -50,9 +50,9 @@ def compare_floors(results: Results, primary: Primary, winner: Mapping[int, floa
             found.append(FloorResult(title, score, 0, compare([one - score for one in winner.values()])))
     for floor in primary.floors:
         scores = floor_scores(floor, results, primary, folder)
-        if not scores and floor.results is None:
-            continue  # Its runs are still to come.
         shared = [seed for seed in winner if seed in scores]
+        if not shared and floor.results is None:
+            continue  # Its runs are still to come.
         if not shared:
             raise UserError(f"The floor {floor.name!r} has no scores of the seeds {sorted(winner)} on all tasks.")
         differences = [winner[seed] - scores[seed] for seed in shared]

@@ -49,6 +49,11 @@ def test_floor_without_a_seed_in_common_is_refused(primary, tmp_path):
         compare_floors(Results(), replace(primary, floors=(WORDS,)), {9: 0.6}, tmp_path / "own")
 
 
+def test_arm_without_a_seed_in_common_so_far_is_no_floor_yet(primary, tmp_path):
+    given = replace(primary, floors=(Floor("random weights", "mlm"),))
+    assert compare_floors(merge_runs([content("mlm", 2)]), given, {1: 0.6}, tmp_path) == []
+
+
 def test_majority_class_is_a_floor_without_seeds(primary, tmp_path):
     results = Results()
     for task, metric in (("sst2", "accuracy"), ("stsb", "spearmanr")):
