@@ -85,6 +85,13 @@ def compare_primary(results: Results, primary: Primary) -> PrimaryResult:
     return PrimaryResult(model, baseline, comparison, words, _parts(results, primary, pairs))
 
 
+def compare_arms(results: Results, model: str, baseline: str, primary: Primary) -> Comparison | None:
+    """Compares any two arms by the declared score over the seeds that both have; `None` where they share none."""
+    first, second = (mean_scores(results, arm, primary.scores) for arm in (model, baseline))
+    differences = [first[seed] - second[seed] for seed in first if seed in second]
+    return compare(differences, 1 - primary.level) if differences else None
+
+
 def _parts(results: Results, primary: Primary, pairs: Sequence[int]) -> dict[str, Part]:
     """Takes the mean apart: a difference may be one task's."""
     model, baseline = (

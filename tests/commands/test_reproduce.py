@@ -112,7 +112,7 @@ def trained(monkeypatch) -> list[str]:
     """Trains in this process; the list has the output folder of every training."""
     outputs: list[str] = []
     monkeypatch.setattr("predrec.eval.report.all_figures", lambda results: [])  # They take the most time.
-    monkeypatch.setattr("predrec.experiments.report.training_figure", lambda runs: None)
+    monkeypatch.setattr("predrec.experiments.report_training.training_figure", lambda runs: None)
 
     def train(words, log) -> int:
         outputs.append(Path(words[words.index("--output_dir") + 1]).parent.name)

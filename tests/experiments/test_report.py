@@ -9,7 +9,8 @@ from scipy import stats
 
 from predrec.eval.document import Heading, Picture, Table
 from predrec.experiments.definition import Run, read_experiment
-from predrec.experiments.report import build_blocks, training_blocks, write_report
+from predrec.experiments.report import build_blocks, write_report
+from predrec.experiments.report_training import training_blocks
 from predrec.experiments.run_files import merge_runs
 
 from .made import DEFINITION, content, write_definition
@@ -115,6 +116,44 @@ def test_declared_seeds_and_level_are_shown(experiment, blocks):
     assert "paired t-test at a level of 0.025." in text
     tables = [block for block in built if isinstance(block, Table) and block.header[0] == "seed"]
     assert [row[-1] for row in tables[0].rows] == ["not counted", ""]
+
+
+SPREAD = "What so many seeds can show"
+
+
+def test_every_pair_has_the_declared_score(blocks):
+    """Also of the seeds that were not declared; a pair without a seed in common has no row."""
+    runs = [content("hybrid", seed, 0.6 + seed / 100) for seed in (1, 2, 3)]
+    built = blocks(*runs, *(content("mlm", seed, 0.5) for seed in (1, 2, 3)), content("mlm-time", 4))
+    (row,) = rows_below(built, SPREAD, 3)
+    assert (row["pair"], row["seeds"], row["mean difference"]) == ("hybrid against mlm", "3", "+0.1200")
+    assert row["standard deviation"] == "0.0100"
+
+
+def test_detectable_difference_is_at_the_declared_level(experiment, blocks):
+    runs = [content("hybrid", seed, 0.6 + seed / 100) for seed in (1, 2, 3, 4)]
+    runs += [content("mlm-time", seed, 0.5) for seed in (1, 2, 3, 4)]
+    by_arm = {arm: [run for run in runs if run["arm"] == arm] for arm in ("hybrid", "mlm-time")}
+    shown = {}
+    for level in (0.05, 0.025):
+        other = replace(experiment, primary=replace(experiment.primary, level=level))
+        (row,) = rows_below(build_blocks(other, by_arm, merge_runs(runs), Path(".")), SPREAD, 3)
+        shown[level] = row["detectable"], row["seeds for 0.01"]
+    # 2.128 and 2.716 standard deviations of 0.0129; 16 and 19 pairs for 0.775 of one.
+    assert shown == {0.05: ("0.0275", "16"), 0.025: ("0.0351", "19")}
+
+
+def test_declared_pair_is_not_shown_twice(experiment, blocks):
+    other = replace(experiment, pairs=(("hybrid", "mlm-time"), ("hybrid", "mlm")))
+    runs = [content(arm, seed) for arm in ARMS for seed in (1, 2)]
+    by_arm = {arm: [run for run in runs if run["arm"] == arm] for arm in ARMS}
+    rows = rows_below(build_blocks(other, by_arm, merge_runs(runs), Path(".")), SPREAD, 3)
+    assert [row["pair"] for row in rows] == ["hybrid against mlm-time", "hybrid against mlm"]
+
+
+def test_single_pair_says_nothing_of_what_could_be_shown(blocks):
+    (row,) = rows_below(blocks(content("hybrid", 1), content("mlm-time", 1)), SPREAD, 3)
+    assert {row[name] for name in ("standard deviation", "detectable", "seeds for 0.01")} == {"-"}
 
 
 @pytest.mark.parametrize(("seconds", "matched"), [(82.0, True), (76.5, True), (60.0, False), (100.0, False)])
