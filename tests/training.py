@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
+from transformers import Trainer
 
 from predrec.data_collators import (
     DataCollatorForPreTraining,
@@ -119,3 +120,8 @@ def trainer(
         callbacks=overrides.get("callbacks"),
         recipe=overrides.get("recipe"),
     )
+
+
+def logged(trainer: Trainer, name: str) -> list[float]:
+    """Returns what was logged by a name, in its order."""
+    return [entry[name] for entry in trainer.state.log_history if name in entry]

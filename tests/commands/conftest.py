@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the commands that evaluate: planted tasks, and a cache that is not the user's."""
+"""Fixtures for the tests of the commands: refusals, planted tasks, and a cache that is not the user's."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ from transformers import AutoModel
 
 from predrec.eval.encoder import FrozenEncoder
 
+from .. import training
 from . import planted
 
 
@@ -16,6 +17,28 @@ from . import planted
 def own_cache(monkeypatch, tmp_path):
     """Keeps vectors below the test's own folder."""
     monkeypatch.setenv("PREDREC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def refusal(capfd) -> Callable[..., str]:
+    """Calls a command that is to refuse: exit code 2 and one message without a traceback, which it returns."""
+
+    def call(command: Callable[[list[str]], int], *words: object) -> str:
+        capfd.readouterr()
+        assert command([*map(str, words)]) == 2
+        error = capfd.readouterr().err
+        assert "Traceback" not in error and error.count("error: ") == 1
+        return error[error.index("error: ") :]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory) -> str:
+    """The path of a text to train on; tests read it and do not change it."""
+    path = tmp_path_factory.mktemp("text") / "corpus.txt"
+    path.write_text("\n".join(training.corpus()), encoding="utf-8")
+    return str(path)
 
 
 @pytest.fixture(scope="session")

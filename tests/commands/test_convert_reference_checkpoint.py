@@ -39,14 +39,13 @@ def converted(request, tmp_path_factory):
 
 
 @pytest.fixture
-def refused(tmp_path, capfd):
-    """Runs the command, expects exit code 2, no traceback and no folder, and returns the message."""
+def refused(refusal, tmp_path):
+    """Runs the command, expects that it refuses and leaves no folder, and returns the message."""
 
-    def run(*words: object) -> str:
-        assert main([str(words[0]), str(tmp_path / "out"), *HEADS, *map(str, words[1:])]) == 2
-        error = capfd.readouterr().err
-        assert "Traceback" not in error and not (tmp_path / "out").exists()
-        return next(line for line in error.splitlines() if line.startswith("error: "))
+    def run(source: object, *words: object) -> str:
+        message = refusal(main, source, tmp_path / "out", *HEADS, *words)
+        assert not (tmp_path / "out").exists()
+        return message
 
     return run
 

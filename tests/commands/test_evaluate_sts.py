@@ -1,6 +1,7 @@
 """Similarity on pairs whose score is the number of shared words, through the command."""
 
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,14 +56,9 @@ def evaluate(tmp_path, similar, encoder_dir):
 
 
 @pytest.fixture
-def refuse(tmp_path, encoder_dir, capsys):
-    """Runs the command, expects exit code 2, and returns the message."""
-
-    def run(*words: str) -> str:
-        assert main(["--models", f"tiny={encoder_dir}", "--output_dir", str(tmp_path / "run"), *MACHINE, *words]) == 2
-        return capsys.readouterr().err
-
-    return run
+def refused(refusal, tmp_path, encoder_dir):
+    """Runs the command, expects that it refuses, and returns the message."""
+    return partial(refusal, main, "--models", f"tiny={encoder_dir}", "--output_dir", tmp_path / "run", *MACHINE)
 
 
 @pytest.mark.parametrize("model_type", ["predrec", "bert"])
@@ -175,19 +171,19 @@ def test_console_shows_every_variant(evaluate, capsys):
     assert all(word in printed for word in ("stsb", "tiny", *VARIANTS))
 
 
-def test_rows_for_training_are_refused(refuse, similar):
-    message = refuse("--data_dir", str(similar), "--max_train_samples", "5")
+def test_rows_for_training_are_refused(refused, similar):
+    message = refused("--data_dir", str(similar), "--max_train_samples", "5")
     assert "`max_train_samples` has no effect" in message
 
 
 @pytest.mark.parametrize("pooling", ["attention-trained", "weighted-trained"])
-def test_trained_pooling_is_refused(refuse, similar, pooling):
-    message = refuse("--data_dir", str(similar), "--pooling", pooling)
+def test_trained_pooling_is_refused(refused, similar, pooling):
+    message = refused("--data_dir", str(similar), "--pooling", pooling)
     assert f"`pooling` '{pooling}' is not one of mean, max, weighted, attention, cls, embeddings." in message
 
 
-def test_task_of_classes_is_refused(refuse, data_dir):
-    assert "Unknown task `mrpc`" in refuse("--data_dir", str(data_dir), "--tasks", "mrpc")
+def test_task_of_classes_is_refused(refused, data_dir):
+    assert "Unknown task `mrpc`" in refused("--data_dir", str(data_dir), "--tasks", "mrpc")
 
 
 @pytest.fixture
@@ -197,8 +193,8 @@ def without_mteb(monkeypatch):
     monkeypatch.delitem(sys.modules, "predrec.eval.mteb_model", raising=False)
 
 
-def test_missing_library_is_named_with_its_extra(refuse, without_mteb):
-    assert "pip install 'predrec[mteb]'" in refuse("--mteb")
+def test_missing_library_is_named_with_its_extra(refused, without_mteb):
+    assert "pip install 'predrec[mteb]'" in refused("--mteb")
 
 
 def test_test_split_of_mteb_has_a_name_of_its_own(evaluate_mteb, capsys):
@@ -223,6 +219,6 @@ def evaluate_mteb(tmp_path, encoder_dir, monkeypatch):
     return run
 
 
-def test_missing_library_leaves_no_results(refuse, without_mteb, tmp_path):
-    refuse("--mteb")
+def test_missing_library_leaves_no_results(refused, without_mteb, tmp_path):
+    refused("--mteb")
     assert not (tmp_path / "run").exists()

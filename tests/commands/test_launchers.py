@@ -13,7 +13,6 @@ from accelerate.utils import DistributedType
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
 from predrec.commands.pretrain import main
-from tests import training
 
 from .test_pretrain import TINY
 
@@ -47,13 +46,6 @@ def save_and_say(self, *args, **kwargs):
 PredRecTrainer.save_model = save_and_say
 sys.exit(pretrain.main())
 """
-
-
-@pytest.fixture(scope="module")
-def text_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "corpus.txt"
-    path.write_text("\n".join(training.corpus()), encoding="utf-8")
-    return str(path)
 
 
 @pytest.fixture(scope="module")

@@ -36,13 +36,6 @@ TINY = [*SMALL, "--predictor_num_hidden_layers", "1", "--min_context_tokens", "4
 
 
 @pytest.fixture(scope="module")
-def text_file(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("text") / "corpus.txt"
-    path.write_text("\n".join(training.corpus()), encoding="utf-8")
-    return str(path)
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory, text_file) -> Path:
     """The output directory of a finished run."""
     output = tmp_path_factory.mktemp("run") / "tiny"

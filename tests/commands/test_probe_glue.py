@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -244,43 +245,38 @@ def test_training_alone_saves_heads_for_evaluation(probe):
 
 
 @pytest.fixture
-def refuse(tmp_path, data_dir, encoder_dir, capsys):
-    """Runs the command on SST-2 into the folder of `probe`, expects exit code 2, and returns the message."""
-
-    def run(*words: str) -> str:
-        common = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path / "run"), "--seed", "0", *THREADS]
-        capsys.readouterr()
-        assert main([*common, "--models", f"tiny={encoder_dir}", "--tasks", "sst2", *words]) == 2
-        return capsys.readouterr().err
-
-    return run
+def refused(refusal, tmp_path, data_dir, encoder_dir):
+    """Runs the command on SST-2 into the folder of `probe`, expects that it refuses, and returns the message."""
+    words = ["--data_dir", data_dir, "--output_dir", tmp_path / "run", "--seed", "0", *THREADS]
+    words += ["--models", f"tiny={encoder_dir}", "--tasks", "sst2"]
+    return partial(refusal, main, *words)
 
 
-def test_evaluation_alone_explains_that_there_are_no_heads(refuse):
-    message = refuse("--do_eval")
+def test_evaluation_alone_explains_that_there_are_no_heads(refused):
+    message = refused("--do_eval")
     assert "There are no trained heads" in message and "`--do_train`" in message
 
 
-def test_evaluation_alone_refuses_heads_of_another_number_of_seeds(probe, refuse):
+def test_evaluation_alone_refuses_heads_of_another_number_of_seeds(probe, refused):
     probe()
-    assert "another seeds" in refuse("--do_eval", "--seeds", "3")
+    assert "another seeds" in refused("--do_eval", "--seeds", "3")
 
 
-def test_evaluation_alone_refuses_heads_of_an_encoder_of_another_size(probe, refuse, tiny_encoder, tmp_path):
+def test_evaluation_alone_refuses_heads_of_an_encoder_of_another_size(probe, refused, tiny_encoder, tmp_path):
     probe()
     other = tiny_encoder(tmp_path / "other", hidden_size=24)
-    assert "another encoder" in refuse("--do_eval", "--seeds", "2", "--models", f"tiny={other}")
+    assert "another encoder" in refused("--do_eval", "--seeds", "2", "--models", f"tiny={other}")
 
 
-def test_evaluation_alone_refuses_heads_of_another_encoder_of_the_same_size(probe, refuse, tiny_encoder, tmp_path):
+def test_evaluation_alone_refuses_heads_of_another_encoder_of_the_same_size(probe, refused, tiny_encoder, tmp_path):
     probe()
     other = tiny_encoder(tmp_path / "other", seed=1)
-    assert "another encoder" in refuse("--do_eval", "--seeds", "2", "--models", f"tiny={other}")
+    assert "another encoder" in refused("--do_eval", "--seeds", "2", "--models", f"tiny={other}")
 
 
-def test_evaluation_alone_refuses_heads_of_other_seeds(probe, refuse):
+def test_evaluation_alone_refuses_heads_of_other_seeds(probe, refused):
     probe()
-    assert "seeds" in refuse("--do_eval", "--seeds", "2", "--seed", "7")
+    assert "seeds" in refused("--do_eval", "--seeds", "2", "--seed", "7")
 
 
 def test_evaluation_alone_records_the_epochs_of_the_training(tmp_path, data_dir, encoder_dir):
@@ -292,27 +288,27 @@ def test_evaluation_alone_records_the_epochs_of_the_training(tmp_path, data_dir,
 
 
 @pytest.mark.parametrize("words", [["--max_train_samples", "10"], ["--validation_share", "0.3"]])
-def test_evaluation_alone_refuses_heads_of_another_number_of_rows(probe, refuse, words):
+def test_evaluation_alone_refuses_heads_of_another_number_of_rows(probe, refused, words):
     """Rows that are held out now, the heads may have learned by heart."""
     probe("--do_train", "--do_eval")
-    message = refuse("--do_eval", "--seeds", "2", *words)
+    message = refused("--do_eval", "--seeds", "2", *words)
     assert f"another num_train: {planted.NUM_TRAIN}, not " in message and "`--do_train`" in message
 
 
-def test_evaluation_alone_refuses_heads_of_as_many_other_rows(probe, refuse, data_dir, tmp_path):
+def test_evaluation_alone_refuses_heads_of_as_many_other_rows(probe, refused, data_dir, tmp_path):
     probe("--do_train")
     other = shutil.copytree(data_dir, tmp_path / "data")
     path = other / "sst2" / "train.parquet"
     rows = Dataset.from_parquet(str(path), cache_dir=str(tmp_path)).to_list()
     Dataset.from_list([rows[0] | {"label": 1 - rows[0]["label"]}, *rows[1:]]).to_parquet(path)
-    assert "another training rows" in refuse("--do_eval", "--seeds", "2", "--data_dir", str(other))
+    assert "another training rows" in refused("--do_eval", "--seeds", "2", "--data_dir", str(other))
 
 
-def test_evaluation_alone_explains_damaged_heads(probe, refuse, tmp_path):
+def test_evaluation_alone_explains_damaged_heads(probe, refused, tmp_path):
     probe()
     (path,) = (tmp_path / "run" / "heads").rglob("*.safetensors")
     path.write_bytes(b"damaged")
-    assert "There are no trained heads" in refuse("--do_eval", "--seeds", "2")
+    assert "There are no trained heads" in refused("--do_eval", "--seeds", "2")
 
 
 def test_heads_of_all_seeds_are_saved(probe, tmp_path):
@@ -465,12 +461,12 @@ def test_validation_share_holds_for_fine_tuning(tmp_path, data_dir, encoder_dir)
 
 
 @pytest.mark.parametrize("share", ["0", "1", "-0.1"])
-def test_validation_share_is_a_share(refuse, share):
-    assert "must be strictly between 0 and 1" in refuse("--validation_share", share)
+def test_validation_share_is_a_share(refused, share):
+    assert "must be strictly between 0 and 1" in refused("--validation_share", share)
 
 
-def test_validation_share_refuses_another_number_of_rows(refuse):
-    assert "`max_eval_samples` has no effect" in refuse("--validation_share", "0.1", "--max_eval_samples", "5")
+def test_validation_share_refuses_another_number_of_rows(refused):
+    assert "`max_eval_samples` has no effect" in refused("--validation_share", "0.1", "--max_eval_samples", "5")
 
 
 @pytest.mark.parametrize(
@@ -485,8 +481,8 @@ def test_validation_share_refuses_another_number_of_rows(refuse):
     ],
     ids=lambda words: words[0],
 )
-def test_probe_refuses_what_only_fine_tuning_follows(refuse, words):
-    message = refuse(*words)
+def test_probe_refuses_what_only_fine_tuning_follows(refused, words):
+    message = refused(*words)
     assert f"`{words[0][2:]}` has no effect" in message and "--mode finetune" in message
 
 
@@ -505,14 +501,14 @@ def test_probe_refuses_what_only_fine_tuning_follows(refuse, words):
     ],
     ids=lambda words: words[0],
 )
-def test_fine_tuning_refuses_what_only_a_probe_follows(refuse, words):
-    message = refuse("--mode", "finetune", "--seeds", "1", "--max_steps", "1", *SILENT, *words)
+def test_fine_tuning_refuses_what_only_a_probe_follows(refused, words):
+    message = refused("--mode", "finetune", "--seeds", "1", "--max_steps", "1", *SILENT, *words)
     assert f"`{words[0][2:]}` has no effect" in message and "--mode probe" in message
 
 
 @pytest.mark.parametrize("epochs", ["0", "1.5", "-1"])
-def test_probe_trains_whole_epochs(refuse, epochs):
-    assert f"`num_train_epochs` is {float(epochs)}" in refuse("--num_train_epochs", epochs)
+def test_probe_trains_whole_epochs(refused, epochs):
+    assert f"`num_train_epochs` is {float(epochs)}" in refused("--num_train_epochs", epochs)
 
 
 @pytest.fixture
@@ -618,9 +614,9 @@ def test_fine_tuned_model_is_evaluated_alone(finetune, tiny_encoder, tmp_path, m
 
 
 @pytest.mark.parametrize("model_type", ["predrec", "bert"])
-def test_evaluation_alone_refuses_a_model_that_is_not_fine_tuned(refuse, tiny_encoder, tmp_path, model_type):
+def test_evaluation_alone_refuses_a_model_that_is_not_fine_tuned(refused, tiny_encoder, tmp_path, model_type):
     encoder = tiny_encoder(tmp_path / "encoder", model_type)
-    message = refuse("--mode", "finetune", "--do_eval", "--seeds", "1", "--models", f"tiny={encoder}")
+    message = refused("--mode", "finetune", "--do_eval", "--seeds", "1", "--models", f"tiny={encoder}")
     assert "is not fine-tuned" in message and "`--do_train`" in message
 
 
@@ -633,15 +629,15 @@ def test_evaluation_alone_scores_a_fine_tuned_model_once(finetune, encoder_dir, 
     assert len(results.select(metric="accuracy")) == len(results.predictions["finetune|tiny|0|sst2|finetune|-"]) == 1
 
 
-def test_evaluation_alone_refuses_several_seeds_of_one_model(refuse):
-    assert "`seeds` has no effect" in refuse("--mode", "finetune", "--do_eval", "--seeds", "2")
+def test_evaluation_alone_refuses_several_seeds_of_one_model(refused):
+    assert "`seeds` has no effect" in refused("--mode", "finetune", "--do_eval", "--seeds", "2")
 
 
 BEST = ["--eval_strategy", "epoch", "--save_strategy", "epoch", "--load_best_model_at_end", "true"]
 
 
-def test_fine_tuning_does_not_choose_by_the_split_that_is_reported(refuse):
-    message = refuse("--mode", "finetune", *BEST)
+def test_fine_tuning_does_not_choose_by_the_split_that_is_reported(refused):
+    message = refused("--mode", "finetune", *BEST)
     assert "`load_best_model_at_end`" in message and "`--validation_share`" in message
 
 
@@ -669,16 +665,16 @@ def test_fine_tuning_with_nothing_to_resume_begins(finetune, encoder_dir):
     assert finetune(encoder_dir, "sst2", "--resume_from_checkpoint", "true").records
 
 
-def test_fine_tuning_refuses_one_checkpoint_for_several_runs(refuse):
-    message = refuse("--mode", "finetune", "--seeds", "3", "--resume_from_checkpoint", "outputs/checkpoint-5")
+def test_fine_tuning_refuses_one_checkpoint_for_several_runs(refused):
+    message = refused("--mode", "finetune", "--seeds", "3", "--resume_from_checkpoint", "outputs/checkpoint-5")
     assert "`resume_from_checkpoint`: 3 runs would all go on" in message
 
 
-def test_fine_tuning_refuses_what_is_no_checkpoint(refuse):
-    message = refuse("--mode", "finetune", "--seeds", "1", "--resume_from_checkpoint", "nowhere")
+def test_fine_tuning_refuses_what_is_no_checkpoint(refused):
+    message = refused("--mode", "finetune", "--seeds", "1", "--resume_from_checkpoint", "nowhere")
     assert "`resume_from_checkpoint`: 'nowhere' is not a checkpoint" in message
 
 
-def test_evaluation_alone_refuses_to_resume(refuse):
-    message = refuse("--mode", "finetune", "--do_eval", "--resume_from_checkpoint", "true")
+def test_evaluation_alone_refuses_to_resume(refused):
+    message = refused("--mode", "finetune", "--do_eval", "--resume_from_checkpoint", "true")
     assert "`resume_from_checkpoint` has no effect without `--do_train`" in message

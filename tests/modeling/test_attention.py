@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,10 +10,9 @@ from transformers import AutoModel
 
 from predrec.modeling import attention
 from predrec.modeling.attention import UNPADDED, _CpuAttention, _padded_attention, unpadded_attention
-from predrec.modeling.layout import Segments
 from predrec.modeling.modeling_predrec import PredRecAttention, eager_attention_forward
 
-from .tiny import encoder_config
+from .tiny import encoder_config, segments_of
 
 HEADS, HEAD_DIM = 2, 4
 SCALING = HEAD_DIM**-0.5
@@ -35,10 +33,6 @@ LENGTHS = {
     "all-empty": ([0, 0], [0, 0]),
     "none": ([], []),
 }
-
-
-def segments_of(lengths: list[int], limit: int | None = None) -> Segments:
-    return Segments.of(np.array(lengths, dtype=np.int64), max([1, *lengths]) if limit is None else limit)
 
 
 def drawn(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:

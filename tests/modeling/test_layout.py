@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from predrec.modeling.layout import Layout, Segments
 
+from .tiny import segments_of
+
 LENGTHS = [[3, 1, 4], [5], [0, 2, 0, 0, 1, 0], [1, 1], [0, 0], []]
-
-
-def segments_of(lengths: list[int], limit: int | None = None) -> Segments:
-    return Segments.of(np.array(lengths, dtype=np.int64), max([1, *lengths]) if limit is None else limit)
 
 
 @st.composite

@@ -1,10 +1,12 @@
 """Tiny models and a batch written by hand, for the tests of models, measures and export."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from predrec.modeling import PredRecForPreTraining, PredRecPreTrainingConfig
+from predrec.modeling.layout import Segments
 
 VOCAB_SIZE = 160
 HIDDEN_SIZE = 16
@@ -126,6 +128,11 @@ def context_visibility(batch: dict[str, Tensor]) -> Tensor:
     for row, (indices, mask) in enumerate(zip(batch["context_indices"], batch["context_mask"], strict=True)):
         visible[row, indices[mask]] = 1
     return visible
+
+
+def segments_of(lengths: list[int], limit: int | None = None) -> Segments:
+    """Sequences laid end to end; `limit` is the longest that is to be expected."""
+    return Segments.of(np.array(lengths, dtype=np.int64), max([1, *lengths]) if limit is None else limit)
 
 
 def part_of(batch: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 from predrec.trainers import NonFiniteLossError
 from tests import training
 from tests.processes import in_two_processes
+from tests.training import logged
 
 NAN, INF = math.nan, math.inf
 NAME = "masked_lm.lm_head.decoder.bias"
@@ -48,10 +49,6 @@ class History(TrainerCallback):
     def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs):
         moments = [value for entry in optimizer.state.values() for value in entry.values()]
         self.states[state.global_step] = [value.clone() for value in [*model.state_dict().values(), *moments]]
-
-
-def logged(trainer, name):
-    return [entry[name] for entry in trainer.state.log_history if name in entry]
 
 
 def equal(left, right):
@@ -231,7 +228,8 @@ torch.set_num_threads(1)
 from predrec.trainers.ending import close_connections
 from predrec.trainers import NonFiniteLossError
 from tests import training
-from tests.trainers.test_finite import History, equal, logged, poison
+from tests.trainers.test_finite import History, equal, poison
+from tests.training import logged
 
 found = {}
 for policy in ("skip", "stop"):

@@ -14,6 +14,7 @@ from predrec.trainers.language_models import load_trained
 from predrec.trainers.llm_jepa_trainer import load_language_model
 
 from .. import llm_training
+from ..training import logged
 from .test_trainer import AfterUpdate
 
 
@@ -23,10 +24,6 @@ def weights(trainer):
 
 def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def logged(trainer, name):
-    return [entry[name] for entry in trainer.state.log_history if name in entry]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,7 @@ from transformers import TrainerCallback, TrainingArguments
 from predrec.trainers import PredRecTrainer
 from predrec.trainers.ema import ema_decay_at
 from tests import training
-
-
-def logged(trainer, name):
-    return [entry[name] for entry in trainer.state.log_history if name in entry]
+from tests.training import logged
 
 
 class AfterUpdate(TrainerCallback):
