@@ -122,7 +122,8 @@ def by_replicate(
 ) -> dict[int, float]:
     """Returns the value of each checkpoint, averaged over heads' seeds and draws, by its number."""
     wanted = {"kind": kind, "model": model, "task": task, "metric": metric, "pooling": pooling}
-    return results.by_checkpoint(in_paper_convention, **wanted, **({"head": "linear"} if kind == "probe" else {}))
+    heads = {"head": "linear"} if kind.startswith("probe") else {}
+    return results.by_checkpoint(in_paper_convention, **wanted, **heads)
 
 
 def by_checkpoint(

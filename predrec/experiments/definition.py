@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..trainers import PredRecTrainingArguments
 from ..trainers.checkpoints import MAY_DIFFER
 
-PARTS = ("title", "data", "pretrain", "arms", "order", "probe", "geometry", "pairs", "primary")
+PARTS = ("title", "data", "pretrain", "arms", "order", "probe", "geometry", "pairs", "contrasts", "primary")
 ARM_PARTS = ("why", "levels", "updates_factor", "same_time_as")
 PRIMARY_PARTS = ("question", "model", "baseline", "scores", "seeds")
 FLOOR_PARTS = ("name", "model", "results", "pooling", "vectors", "first_seed")
@@ -114,7 +114,8 @@ class Experiment:
         arms (`dict[str, Arm]`): By name.
         order (`list[Run]`): Every run once, in the order in which they are made.
         probe, geometry (`dict[str, Any]`): Arguments of the two commands that evaluate; not run where empty.
-        pairs (`list[tuple[str, str]]`): Model and baseline of the comparisons in the report.
+        pairs (`list[tuple[str, str]]`): Model and baseline of the comparisons in the report: claims, and each task.
+        contrasts (`list[tuple[str, str]]`): Two arms each whose difference in every measure is shown.
         primary (`Primary`, *optional*): The declared comparison.
     """
 
@@ -125,6 +126,7 @@ class Experiment:
     probe: dict[str, Any] = field(default_factory=dict)
     geometry: dict[str, Any] = field(default_factory=dict)
     pairs: list[tuple[str, str]] = field(default_factory=list)
+    contrasts: list[tuple[str, str]] = field(default_factory=list)
     primary: Primary | None = None
 
 
@@ -148,7 +150,8 @@ def read_experiment(path: str | Path) -> Experiment:
         order=_order(content["order"], arms),
         probe=_mapping("probe", content.get("probe") or {}),
         geometry=_mapping("geometry", content.get("geometry") or {}),
-        pairs=[_pair(pair, arms) for pair in content.get("pairs") or []],
+        pairs=[_pair("pairs", pair, arms) for pair in content.get("pairs") or []],
+        contrasts=[_pair("contrasts", pair, arms) for pair in content.get("contrasts") or []],
         primary=_primary(content["primary"], arms) if content.get("primary") else None,
     )
     for arm in arms.values():
@@ -220,10 +223,10 @@ def _order(entries: Any, arms: Mapping[str, Arm]) -> list[Run]:
     return list(runs)
 
 
-def _pair(pair: Any, arms: Mapping[str, Arm]) -> tuple[str, str]:
+def _pair(part: str, pair: Any, arms: Mapping[str, Arm]) -> tuple[str, str]:
     if not isinstance(pair, list) or len(pair) != 2:
-        raise UserError(f"`pairs` holds {pair!r}; each is [model, baseline].")
-    return _known(pair[0], arms, "pairs"), _known(pair[1], arms, "pairs")
+        raise UserError(f"`{part}` holds {pair!r}; each is [model, baseline].")
+    return _known(pair[0], arms, part), _known(pair[1], arms, part)
 
 
 def _primary(content: Any, arms: Mapping[str, Arm]) -> Primary:

@@ -1,4 +1,4 @@
-"""Effects of a two-level design: what one factor changes, averaged over the arms that differ in nothing else."""
+"""What factors of a two-level design change over the arms that differ in nothing else, and how any two arms differ."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..eval.claims import CLAIMS, claim_means
-from ..eval.results import Results
+from ..eval.results import DEVELOPMENT, Results
 from ..eval.statistics import Comparison, compare, corrected
+from ..eval.tasks import TASKS, mean_metric
 from .definition import Arm
+from .primary import mean_scores
 
 MEASURES = (
     ("masked-LM loss", "eval_mlm_loss"),
@@ -38,14 +40,14 @@ class Effect:
     """What a factor changes, from its first level to its second; or how much more so at another's second level.
 
     Args:
-        factors (`tuple[str, ...]`): One, or two for an interaction.
+        name (`str`): The factor and its levels, two factors with an `x` between them, or two arms.
         measure (`str`): Of what.
         comparison (`Comparison`): Over seeds.
-        p (`float`): Paired t, corrected by Holm over all effects on the measure.
+        p (`float`): Paired t, corrected by Holm over all effects on the measure, or all differences in it.
         arms (`tuple[str, ...]`): Whose runs it is made of.
     """
 
-    factors: tuple[str, ...]
+    name: str
     measure: str
     comparison: Comparison
     p: float
@@ -116,17 +118,57 @@ def full_blocks(
 
 def effects(arms: Mapping[str, Arm], values: Mapping[str, Mapping[int, float]], measure: str) -> list[Effect]:
     """Returns the effects of every factor and the interactions of every two, as far as there are arms for them."""
-    names = list(factors_of(arms))
+    levels = factors_of(arms)
     found = []
-    for factors in [(name,) for name in names] + list(combinations(names, 2)):
+    for factors in [(name,) for name in levels] + list(combinations(levels, 2)):
         by_seed = contrast(values, arms, factors)
         if by_seed:
             used = tuple(name for block in full_blocks(values, arms, factors) for name in block.values())
-            found.append((factors, compare(list(by_seed.values())), used))
-    ps = corrected([comparison.t_p for _, comparison, _ in found])
+            name = " x ".join(factors) if len(factors) > 1 else f"{factors[0]}: {' to '.join(levels[factors[0]])}"
+            found.append((name, list(by_seed.values()), used))
+    return _tested(found, measure)
+
+
+def differences(
+    contrasts: Sequence[tuple[str, str]], values: Mapping[str, Mapping[int, float]], measure: str
+) -> list[Effect]:
+    """Returns by how much the first arm of each contrast is above the second, over the seeds that both have."""
+    found = []
+    for first, second in contrasts:
+        own, others = values.get(first, {}), values.get(second, {})
+        by_seed = [own[seed] - others[seed] for seed in own if seed in others]
+        if by_seed:
+            found.append((f"{first} - {second}", by_seed, (first, second)))
+    return _tested(found, measure)
+
+
+def _tested(found: Sequence[tuple[str, list[float], tuple[str, ...]]], measure: str) -> list[Effect]:
+    """Compares values of the seeds with zero, corrected over all that is given."""
+    comparisons = [compare(by_seed) for _, by_seed, _ in found]
+    ps = corrected([comparison.t_p for comparison in comparisons])
     return [
-        Effect(factors, measure, comparison, p, used) for (factors, comparison, used), p in zip(found, ps, strict=True)
+        Effect(name, measure, comparison, p, used)
+        for (name, _, used), comparison, p in zip(found, comparisons, ps, strict=True)
     ]
+
+
+def measured(
+    by_arm: Mapping[str, Sequence[dict[str, Any]]], results: Results, tasks: Sequence[str]
+) -> dict[str, dict[str, dict[int, float]]]:
+    """Returns everything that effects are shown for, by measure, arm and seed.
+
+    Args:
+        by_arm (`dict[str, list]`): Contents of the files of finished runs.
+        results (`Results`): Of their probes and geometry.
+        tasks (`list[str]`): Whose probe scores are averaged; on held-out training rows, if they were scored there.
+    """
+    found = {measure: held_out(by_arm, name) for measure, name in MEASURES}
+    found |= {measure: claimed(results, by_arm, number) for measure, number in CLAIMED}
+    wanted = {task: mean_metric(task) for task in tasks if task in TASKS}
+    for kind, where in (("probe", ""), ("probe" + DEVELOPMENT, ", held-out training rows")) if wanted else ():
+        scores = {arm: mean_scores(results, arm, wanted, kind) for arm in by_arm}
+        found[f"mean probe score ({', '.join(wanted)}{where})"] = scores
+    return found
 
 
 def held_out(by_arm: Mapping[str, Sequence[dict[str, Any]]], name: str) -> dict[str, dict[int, float]]:

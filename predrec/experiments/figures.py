@@ -1,6 +1,7 @@
-"""The figures of an experiment: training of every arm, and the effects of factors."""
+"""The figures of an experiment: training of every arm, effects of factors, differences between arms."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -77,16 +78,17 @@ def _has_jepa_loss(content: Mapping[str, Any]) -> bool:
     return "eval_jepa_loss" in content["curves"]
 
 
-def effects_figure(found: Sequence[Effect]) -> Picture | None:
+def effects_figure(file: str, title: str, found: Sequence[Effect]) -> Picture | None:
     """Draws every effect with its interval, a panel for each measure; `None` without effects of several seeds.
 
     Args:
+        file, title (`str`): Name of the picture's file, and what it shows.
         found (`list[Effect]`): Of all measures.
     """
     from matplotlib.figure import Figure
 
     known = [effect for effect in found if np.isfinite(effect.comparison.low)]
-    names = list(dict.fromkeys(" x ".join(effect.factors) for effect in known))
+    names = list(dict.fromkeys(effect.name for effect in known))
     measures = list(dict.fromkeys(effect.measure for effect in known))
     if not known:
         return None
@@ -97,11 +99,11 @@ def effects_figure(found: Sequence[Effect]) -> Picture | None:
     for axis, measure in zip(axes, measures, strict=False):
         for effect in known:
             if effect.measure == measure:
-                row, one = names.index(" x ".join(effect.factors)), effect.comparison
+                row, one = names.index(effect.name), effect.comparison
                 axis.plot([one.low, one.high], [row, row], color=COLOURS[0], linewidth=1.4)
                 axis.plot([one.effect], [row], marker="o", markersize=4, color=COLOURS[0])
         axis.axvline(0, color="#555", linewidth=0.8)
-        axis.set_title(measure, fontsize=8)
+        axis.set_title(fill(measure, 44), fontsize=8)
         axis.set_yticks(range(len(names)), names, fontsize=8)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.tick_params(axis="x", labelsize=8)
@@ -110,7 +112,7 @@ def effects_figure(found: Sequence[Effect]) -> Picture | None:
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(measures) :]:
         axis.set_axis_off()
-    return picture_of(figure, "effects", "Effects of the factors on every measure, with 95 % intervals over seeds")
+    return picture_of(figure, file, f"{title} in every measure, with 95 % intervals over seeds")
 
 
 def curve_over_tokens(content: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -51,16 +51,16 @@ class Part:
     without: float | None
 
 
-def task_scores(results: Results, arm: str, scores: Mapping[str, str]) -> dict[int, np.ndarray]:
+def task_scores(results: Results, arm: str, scores: Mapping[str, str], kind: str = "probe") -> dict[int, np.ndarray]:
     """Returns, of each seed that has them all, the scores; heads and poolings as the claims take them."""
-    found = [by_replicate(results, "probe", arm, task, metric, "mean") for task, metric in scores.items()]
+    found = [by_replicate(results, kind, arm, task, metric, "mean") for task, metric in scores.items()]
     seeds = sorted(set.intersection(*map(set, found)))
     return {seed: np.array([one[seed] for one in found]) for seed in seeds}
 
 
-def mean_scores(results: Results, arm: str, scores: Mapping[str, str]) -> dict[int, float]:
+def mean_scores(results: Results, arm: str, scores: Mapping[str, str], kind: str = "probe") -> dict[int, float]:
     """Returns the mean over the tasks of each seed of [`task_scores`]."""
-    return {seed: float(found.mean()) for seed, found in task_scores(results, arm, scores).items()}
+    return {seed: float(found.mean()) for seed, found in task_scores(results, arm, scores, kind).items()}
 
 
 def compare_primary(results: Results, primary: Primary) -> PrimaryResult:

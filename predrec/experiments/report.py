@@ -41,8 +41,7 @@ def build_blocks(
     """Puts the report together; results that the experiment names are looked for from `folder`."""
     blocks: list[Block] = [Heading(experiment.title, 1), *arms_table(experiment, by_arm)]
     blocks += primary_blocks(experiment, by_arm, results, folder)
-    if any(arm.levels for arm in experiment.arms.values()):
-        blocks += effect_blocks(experiment, by_arm, results)
+    blocks += effect_blocks(experiment, by_arm, results)
     blocks += time_blocks(experiment.arms, by_arm)
     blocks += training_blocks(by_arm)
     if results.records:

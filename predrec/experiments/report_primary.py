@@ -29,7 +29,7 @@ def primary_blocks(
     blocks = [*declared_blocks(primary, found), *unequal_times(experiment, by_arm)]
     if found.comparison is not None:
         blocks += floor_blocks(primary, found, results, folder)
-    return [*blocks, *pair_blocks(experiment.pairs, primary, found, results)]
+    return [*blocks, *pair_blocks([*experiment.pairs, *experiment.contrasts], primary, found, results)]
 
 
 def declared_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:

@@ -74,6 +74,8 @@ def test_null_removes_a_shared_argument(changed):
     [
         ("pairs:", "pears:", "`pears`"),
         ("[[hybrid, mlm]]", "[[hybrid, mml]]", "'mml'"),
+        ("pairs: [[hybrid, mlm]]", "contrasts: [[hybrid, mml]]", "no arm 'mml' (contrasts)"),
+        ("pairs: [[hybrid, mlm]]", "contrasts: [hybrid, mlm]", "`contrasts` holds 'hybrid'"),
         ("baseline: mlm-time", "baseline: mlm-thyme", "'mlm-thyme'"),
         ("same_time_as: hybrid", "same_time_as: hybird", "'hybird'"),
         ("seeds: 1}", "seeds: none}", "`seeds`"),

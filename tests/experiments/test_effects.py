@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from predrec.eval.results import Results, add_record
+from predrec.eval.results import DEVELOPMENT, Results, add_record
 from predrec.experiments.definition import Arm
-from predrec.experiments.effects import claimed, contrast, effects, factors_of, held_out
+from predrec.experiments.effects import (
+    claimed,
+    contrast,
+    differences,
+    effects,
+    factors_of,
+    held_out,
+    measured,
+)
 
 LEVELS = {"positions": ("loud", "quiet"), "objective": ("mlm", "hybrid")}
 ARMS = {
@@ -69,17 +77,17 @@ def test_all_effects_are_one_family():
     for found in values.values():
         for seed in found:
             found[seed] += generator.normal(0, 0.1)
-    found = {effect.factors: effect for effect in effects(ARMS, values, "loss")}
-    assert list(found) == [("positions",), ("objective",), ("positions", "objective")]
+    found = {effect.name: effect for effect in effects(ARMS, values, "loss")}
+    assert list(found) == ["positions: loud to quiet", "objective: mlm to hybrid", "positions x objective"]
     smallest = min(effect.comparison.t_p for effect in found.values())
-    assert found[("positions",)].p == pytest.approx(3 * smallest)
+    assert found["positions: loud to quiet"].p == pytest.approx(3 * smallest)
 
 
 def test_arm_without_the_measure_does_not_count():
     """As masked tokens alone have no margin: the effects that are left are those of the other arms."""
     values = planted(2.0, 0.5, 0.0) | {"mlm-loud": {}, "mlm-quiet": {}}
     assert contrast(values, ARMS, ["positions"]) == pytest.approx({1: 2.0, 2: 2.0, 3: 2.0})
-    assert [effect.factors for effect in effects(ARMS, values, "margin")] == [("positions",)]
+    assert [effect.name for effect in effects(ARMS, values, "margin")] == ["positions: loud to quiet"]
 
 
 def test_values_are_those_of_the_held_out_text():
@@ -90,7 +98,7 @@ def test_values_are_those_of_the_held_out_text():
 def test_effects_say_whose_runs_they_are_made_of():
     values = planted(2.0, 0.5, 1.0)
     del values["hybrid-quiet"]
-    (effect,) = [one for one in effects(ARMS, values, "loss") if one.factors == ("positions",)]
+    (effect,) = [one for one in effects(ARMS, values, "loss") if one.name.startswith("positions: ")]
     assert set(effect.arms) == {"mlm-loud", "mlm-quiet"}
 
 
@@ -119,3 +127,42 @@ def test_claimed_measures_are_those_of_the_claims():
                 add_record(results, model=arm, replicate=seed, value=value + (task == "stsb"), **shared)
     found = claimed(results, {"mlm": [], "hybrid": []}, 1)
     assert found == {"mlm": pytest.approx({1: 0.7, 2: 0.9}), "hybrid": pytest.approx({1: 1.0, 2: 1.2})}
+
+
+PAIRS = [("hybrid-loud", "mlm-loud"), ("hybrid-quiet", "mlm-quiet")]
+
+
+def test_difference_is_the_first_arm_minus_the_second_in_every_seed():
+    values = {"hybrid-loud": {1: 5.0, 2: 7.0, 4: 0.0}, "mlm-loud": {2: 4.0, 1: 1.0, 3: 0.0}}
+    (found,) = differences(PAIRS, values, "loss")
+    assert (found.name, found.measure, found.arms) == ("hybrid-loud - mlm-loud", "loss", PAIRS[0])
+    assert (found.comparison.effect, found.comparison.num_seeds) == (3.5, 2)
+
+
+def test_all_differences_in_a_measure_are_one_family():
+    values = planted(0.0, 0.5, 0.2, 8)
+    generator = np.random.default_rng(0)
+    for found in values.values():
+        for seed in found:
+            found[seed] += generator.normal(0, 0.1)
+    first, second = differences(PAIRS, values, "loss")
+    small, large = sorted((first.comparison.t_p, second.comparison.t_p))
+    assert sorted((first.p, second.p)) == pytest.approx([min(2 * small, 1), max(2 * small, large)])
+
+
+def test_arms_without_a_seed_in_common_have_no_difference():
+    assert differences(PAIRS, {"hybrid-loud": {1: 0.0}, "mlm-loud": {2: 0.0}, "hybrid-quiet": {1: 0.0}}, "loss") == []
+
+
+@pytest.mark.parametrize(("kind", "named"), [("", "sst2, stsb"), (DEVELOPMENT, "sst2, stsb, held-out training rows")])
+def test_scores_are_those_of_the_rows_that_were_scored(kind, named):
+    """Of linear heads on mean-pooled vectors."""
+    results = Results()
+    shared = {"kind": "probe" + kind, "model": "mlm", "replicate": 3, "head": "linear"}
+    for task, metric, value in (("sst2", "accuracy", 0.6), ("stsb", "spearmanr", 0.4)):
+        add_record(results, **shared, task=task, metric=metric, pooling="mean", value=value)
+        add_record(results, **shared, task=task, metric=metric, pooling="max", value=0.9)
+        add_record(results, **(shared | {"head": "mlp"}), task=task, metric=metric, pooling="mean", value=0.1)
+    found = measured({"mlm": []}, results, ["sst2", "stsb"])
+    assert found[f"mean probe score ({named})"] == {"mlm": pytest.approx({3: 0.5})}
+    assert sum(bool(by_seed["mlm"]) for by_seed in found.values()) == 1

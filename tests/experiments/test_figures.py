@@ -71,11 +71,11 @@ def test_training_compares_jepa_losses_of_one_kind_only(other, shown):
 def test_effects_are_drawn_with_their_intervals():
     comparison = compare([0.5, 1.0, 1.5])
     found = [
-        Effect(("objective",), "loss", comparison, 0.1, ()),
-        Effect(("objective", "positions"), "loss", compare([-1.0, 0.0, 1.0]), 1.0, ()),
-        Effect(("objective",), "rank", compare([2.0, 3.0, 4.0]), 0.1, ()),
+        Effect("objective", "loss", comparison, 0.1, ()),
+        Effect("objective x positions", "loss", compare([-1.0, 0.0, 1.0]), 1.0, ()),
+        Effect("objective", "rank", compare([2.0, 3.0, 4.0]), 0.1, ()),
     ]
-    loss, rank = effects_figure(found).axes
+    loss, rank = effects_figure("effects", "Effects", found).axes
     assert [loss.get_title(), rank.get_title()] == ["loss", "rank"]
     assert [label.get_text() for label in loss.get_yticklabels()] == ["objective", "objective x positions"]
     interval, point = loss.lines[:2]

@@ -242,3 +242,28 @@ def test_factors_have_a_table_of_effects(tmp_path, monkeypatch):
     rows = {row["measure"]: row for row in rows_below(built, "Effects of the factors")}
     assert rows["masked-LM loss"]["factor"] == "objective: hybrid to mlm"
     assert (rows["masked-LM loss"]["effect"], rows["mean probe score (sst2, stsb)"]["effect"]) == ("-0.400", "-0.100")
+
+
+def test_contrasts_have_a_table_of_differences(tmp_path, monkeypatch):
+    """Without factors there are no effects; an arm without runs is named."""
+    monkeypatch.setattr("predrec.eval.report.all_figures", lambda results: [])
+    text = DEFINITION + "contrasts: [[mlm, hybrid], [mlm-time, mlm]]\n"
+    contents = [content("hybrid", 1, 0.6), content("mlm", 1, 0.5, last={"eval_mlm_loss": 6.2})]
+    by_arm = {one["arm"]: [one] for one in contents}
+    built = build_blocks(read_experiment(write_definition(tmp_path, text)), by_arm, merge_runs(contents), tmp_path)
+    assert Heading("Effects of the factors") not in built
+    rows = {row["measure"]: row for row in rows_below(built, "Differences between arms")}
+    assert rows["masked-LM loss"]["arms"] == "mlm - hybrid" and rows["masked-LM loss"]["effect"] == "-0.400"
+    assert rows["mean probe score (sst2, stsb)"]["effect"] == "-0.100"
+    text = " ".join(getattr(block, "text", "") for block in built)
+    assert "left out with what they would be compared with: mlm-time." in text
+
+
+def test_differences_of_several_seeds_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr("predrec.eval.report.all_figures", lambda results: [])
+    experiment = read_experiment(write_definition(tmp_path, DEFINITION + "contrasts: [[hybrid, mlm]]\n"))
+    by_arm = {arm: [content(arm, seed) for seed in (1, 2)] for arm in ("hybrid", "mlm")}
+    results = merge_runs([one for contents in by_arm.values() for one in contents])
+    built = build_blocks(experiment, by_arm, results, tmp_path)
+    (picture,) = [block for block in built if isinstance(block, Picture) and block.name == "differences"]
+    assert picture.alt.startswith("Differences between arms")
