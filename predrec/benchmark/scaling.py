@@ -10,17 +10,18 @@ PROCESSES = (1, 2)
 NORMAL = {"size": "paper", "length": 512, "num_processes": 1}
 
 
-def scaling_settings(arms: tuple[str, ...], tokens: int, **options: Any) -> list[Setting]:
+def scaling_settings(arms: tuple[str, ...], tokens: int, most: int = max(PROCESSES), **options: Any) -> list[Setting]:
     """Returns a setting per arm and point, each unlike the normal one in one thing, all with as many tokens a batch.
 
     Args:
         arms (`tuple` of `str`): Of `ARMS`.
         tokens (`int`): Tokens in a batch.
+        most (`int`, defaults to 2): Most processes that there is a device for.
         options: Fields of every [`Setting`].
     """
     points = [{"length": length} for length in LENGTHS]
     points += [{"size": size} for size in SIZES if size != NORMAL["size"]]
-    points += [{"num_processes": number} for number in PROCESSES if number != NORMAL["num_processes"]]
+    points += [{"num_processes": number} for number in PROCESSES if NORMAL["num_processes"] < number <= most]
     settings = []
     for arm in arms:
         for point in points:

@@ -17,8 +17,8 @@ def summarize(rounds: list[Round], peaks: list[float]) -> dict[str, dict[str, An
     summary = {}
     for arm in rounds[0]:
         found = [one[arm] for one in rounds]
-        names = sorted({name for one in found for name in one["parts"]})
-        timed = {name: median(one["parts"].get(name, 0.0) / one["seconds"] for one in found) for name in names}
+        names = sorted({name for one in found for name in one["shares"]})
+        timed = {name: median(one["shares"].get(name, 0.0) for one in found) for name in names}
         summary[arm] = {
             "seconds_per_update": median(one["seconds"] for one in found),
             "tokens_per_second": median(one["tokens_per_second"] for one in found),
@@ -57,7 +57,7 @@ def ratios(rounds: list[Round], peaks: list[float]) -> dict[str, float]:
             shares = [one[arm]["flops_per_second"] / peak for one, peak in zip(rounds, peaks, strict=True)]
             found[f"{arm}_peak_share"] = median(shares)
     if "mlm" in rounds[0]:
-        found["collator_share"] = median(one["mlm"]["parts"]["data"] / one["mlm"]["seconds"] for one in rounds)
+        found["collator_share"] = median(one["mlm"]["shares"]["data"] for one in rounds)
     return {name: round(value, 4) for name, value in found.items()}
 
 

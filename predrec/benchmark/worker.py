@@ -78,7 +78,7 @@ class Clock(TrainerCallback):
         self.first, self.last, self.device = setting.warmup, setting.warmup + setting.steps, device
         self.profiled = 0 if device.type == "cpu" else PROFILED_STEPS
         self.parts: dict[str, float] = defaultdict(float)
-        self.steps, self.start, self.end = 0, 0.0, 0.0
+        self.steps, self.start, self.end, self.profile_end = 0, 0.0, 0.0, 0.0
         self.batches: list[tuple[dict[str, Any], bool]] = []
 
     @property
@@ -89,11 +89,12 @@ class Clock(TrainerCallback):
     def tick(self) -> None:
         """Counts an update that is over."""
         self.steps += 1
-        if self.steps in (self.first, self.last):
+        if self.steps in (self.first, self.last, self.num_steps):
             synchronize(self.device)
-            self.start, self.end = (
-                (time.perf_counter(), 0.0) if self.steps == self.first else (self.start, time.perf_counter())
-            )
+            now = time.perf_counter()
+            self.start = now if self.steps == self.first else self.start
+            self.end = now if self.steps == self.last else self.end
+            self.profile_end = now
 
     def on_step_end(self, args, state, control, **kwargs):
         self.tick()
@@ -105,14 +106,21 @@ class Clock(TrainerCallback):
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Adds the time of what runs inside to a part of the update."""
-        timed = self.steps >= (self.last if self.profiled else self.first) and self.steps < self.num_steps
-        if timed:
+        """Adds the time of what runs inside to a part of the update.
+
+        What an accelerator computes is known after waiting for it, in updates of its own. How long a batch is waited
+        for, is not to be seen there, since loaders get more time: it is taken of the updates that count.
+        """
+        waits = name != "data"
+        first, last = (self.last, self.num_steps) if self.profiled and waits else (self.first, self.last)
+        timed = first <= self.steps < last
+        if timed and waits:
             synchronize(self.device)
         start = time.perf_counter()
         yield
         if timed:
-            synchronize(self.device)
+            if waits:
+                synchronize(self.device)
             self.parts[name] += time.perf_counter() - start
 
     def timing(self, name: str, function: Callable) -> Callable:
@@ -125,10 +133,11 @@ class Clock(TrainerCallback):
         return timed
 
     def report(self) -> dict[str, Any]:
-        """Returns seconds per update, and per part of an update."""
-        steps = self.last - self.first
-        parts = {name: spent / (self.profiled or steps) for name, spent in self.parts.items()}
-        return {"seconds": (self.end - self.start) / steps, "parts": parts}
+        """Returns seconds per update, and which share of an update, of those that it was timed in, each part is."""
+        counted = self.end - self.start
+        profiled = self.profile_end - self.end if self.profiled else counted
+        shares = {name: spent / (counted if name == "data" else profiled) for name, spent in self.parts.items()}
+        return {"seconds": counted / (self.last - self.first), "shares": shares}
 
 
 class TimedParts(TrainerCallback):
@@ -289,7 +298,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     """Times one setting.
 
     Returns:
-        `dict` with `seconds` per update and per part of one, `tokens_per_second`, `flops_per_second`, `peak_memory`
+        `dict` with `seconds` per update, `shares` of its parts, `tokens_per_second`, `flops_per_second`, `peak_memory`
         in bytes and `collator_seconds` per batch on one core.
     """
     device = torch.device("cpu")

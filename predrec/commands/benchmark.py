@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..benchmark.machine import describe_machine, matmul_peak
-from ..benchmark.scaling import plot_scaling, scaling_rows, scaling_settings, scaling_table
+from ..benchmark.scaling import PROCESSES, plot_scaling, scaling_rows, scaling_settings, scaling_table
 from ..benchmark.settings import BASELINES, Setting
 from ..benchmark.summary import ratios, summarize, table
 from ..configuration import parse_recipe
@@ -77,7 +77,8 @@ def measure_arms(arguments: BenchmarkArguments, common: dict[str, Any], device: 
 def measure_scaling(arguments: BenchmarkArguments, common: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Runs masked-LM and hybrid at every point of the scaling study, in turn, and keeps each point's best time."""
     arms = ("mlm", "hybrid")
-    settings = scaling_settings(arms, arguments.batch_size * arguments.max_seq_length, **common)
+    most = max(PROCESSES) if device.type == "cpu" else torch.accelerator.device_count()
+    settings = scaling_settings(arms, arguments.batch_size * arguments.max_seq_length, most, **common)
     best: dict[Setting, dict[str, Any]] = {}
     for number in range(arguments.rounds):
         for setting in settings:
@@ -110,6 +111,10 @@ def run(setting: Setting) -> dict[str, Any]:
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
+    if not setting.use_cpu and torch.cuda.is_available():
+        # A process that sees several GPUs would train a copy on each.
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(seen.split(",")[: setting.num_processes])
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"seconds"')]
     if done.returncode or not lines:

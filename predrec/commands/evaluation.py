@@ -11,11 +11,13 @@ from datasets.utils.logging import disable_progress_bar
 from transformers.utils.logging import disable_progress_bar as disable_loading_bar
 
 from ..configuration import EncoderArguments, parse_recipe
+from ..configuration.help_screens import SCREENS
 from ..errors import UserError
 from ..eval.embeddings import Embedder, default_cache_dir
 from ..eval.encoder import load_encoder
 from ..eval.results import Results
 from ..eval.tasks import Split
+from .invocation import without_secrets
 
 
 def run(
@@ -36,12 +38,12 @@ def run(
 def published_command(name: str, argv: Sequence[str]) -> str:
     """Returns the command as results keep it: folders by their last two names, since these are published."""
     words = []
-    for word in argv:
+    for word in without_secrets(argv):
         name_of, equals, path = word.partition("=")
         path = path if equals else word
         short = ",".join(_short(part) for part in path.split(","))
         words.append(f"{name_of}={short}" if equals else short)
-    return f"predrec {name} {shlex.join(words)}"
+    return f"predrec {SCREENS[name].name} {shlex.join(words)}"
 
 
 def _short(path: str) -> str:

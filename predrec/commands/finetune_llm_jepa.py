@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,20 +14,21 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from ..configuration.llm_arguments import LLMDataArguments, LLMModelArguments, LLMRunArguments
-from ..configuration.recipes import RecipeParser, parse_recipe, write_recipe
+from ..configuration.recipes import RecipeParser, parse_recipe, read_recipe, write_recipe
 from ..data_collators.llm_jepa import DataCollatorForLLMJepa
 from ..errors import UserError
 from ..eval.answering import answer, check_answerable, verdict_means, write_answers
 from ..eval.answers import find_answer_task
-from ..eval.results import Results, write_results
+from ..eval.results import Results, read_results, write_results
 from ..modeling.modeling_llm_jepa import LLMJepaModel
 from ..modeling.predictor_tokens import add_predictor_tokens, strip_predictor_tokens
 from ..trainers import NonFiniteLossError
 from ..trainers.adapters import PROJECTIONS, with_lora
-from ..trainers.checkpoints import check_data, check_recipe, resume_point
+from ..trainers.checkpoints import check_data, check_recipe, refuse_differences, resume_point
 from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.curves import plot_training_curves
 from ..trainers.ending import close_connections
+from ..trainers.going_first import going_first
 from ..trainers.interrupt import InterruptCallback
 from ..trainers.language_models import prepare_language_model, prepare_language_tokenizer
 from ..trainers.llm_jepa_args import DEFAULT_LAMBDA, LLMJepaArguments
@@ -38,6 +40,7 @@ from .reference_compat import as_published
 
 ARGUMENTS = (LLMDataArguments, LLMModelArguments, LLMJepaArguments, LLMRunArguments)
 NAME = "finetune_llm_jepa"
+RECIPE_TITLE = "predrec recipe of this run"
 PLACEHOLDER = "Your words here."
 """What stands in the card's example for a record's text, which may be nobody else's business."""
 
@@ -91,16 +94,26 @@ def finetune(
     use_all_cores(training.num_threads)
     if training.device.type == "cpu":
         keep_freed_memory()
-    with training.main_process_first(desc="preparing data"):
+    with going_first(training):
         records = load_all(data)
     runs = planned(training, run)
-    results = Results(commands=[published_command(NAME, argv)])
-    for one in runs:
+    all_settings = [settings_for(one, training, recipe) for one in runs]
+    results, code = Results(commands=[published_command(NAME, argv)]), 0
+    for one, settings in zip(runs, all_settings, strict=True):
         if len(runs) > 1:
             say(training, f"\n{one.method}, seed {one.seed}: {one.directory}")
-        code = train(one, data, model, settings_for(one, training), run, records, recipe, results)
+        own = recipe_of(one, settings, recipe)
+        found = finished_results(one, settings, own)
+        if found is None:
+            found = Results()
+            code = train(one, data, model, settings, run, records, own, found)
+        else:
+            say(training, "finished before")
         if code:
             break
+        number = run_number(one, run)
+        results.models += [known | {"replicate": number} for known in found.models]
+        results.records += [replace(record, replicate=number) for record in found.records]
     close_connections()
     if code:
         return code
@@ -126,14 +139,49 @@ def planned(training: LLMJepaArguments, run: LLMRunArguments) -> list[Run]:
     return [Run(method, seed, root / f"{method}-{seed}") for seed in seeds for method in methods]
 
 
-def settings_for(one: Run, training: LLMJepaArguments) -> LLMJepaArguments:
-    """Returns the training arguments of a run."""
+def settings_for(one: Run, training: LLMJepaArguments, recipe: dict[str, Any]) -> LLMJepaArguments:
+    """Returns the training arguments of a run; `UserError` if they make no sense with its method."""
     settings = copy.copy(training)
     settings.method, settings.seed, settings.output_dir = one.method, one.seed, str(one.directory)
-    if one.method != training.method:
+    if one.method != training.method and (one.method == "ntp" or "jepa_lambda" not in recipe):
         settings.jepa_lambda = DEFAULT_LAMBDA[one.method]
     settings.logging_dir = None
+    try:
+        settings._check()
+    except ValueError as error:
+        raise UserError(f"`method` {one.method}: {error}") from error
     return settings
+
+
+def recipe_of(one: Run, settings: LLMJepaArguments, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Returns the recipe of a single run, without what decides where it goes."""
+    own = recipe | {"method": one.method, "seed": one.seed, "jepa_lambda": settings.jepa_lambda}
+    return {name: value for name, value in own.items() if name not in ("compare", "seeds", "output_dir")}
+
+
+def published_recipe(settings: LLMJepaArguments, own: dict[str, Any]) -> dict[str, Any]:
+    """Returns the recipe that a run leaves: without what its method does not look at."""
+    used = {name: value for name, value in own.items() if name not in settings.unused()}
+    return used | {"output_dir": settings.output_dir}
+
+
+def finished_results(one: Run, settings: LLMJepaArguments, own: dict[str, Any]) -> Results | None:
+    """Returns what a finished run answered, when runs go on; `None` if it is not finished.
+
+    Raises:
+        UserError: If it was made by another recipe.
+    """
+    # The card is written last.
+    is_there = (one.directory / "README.md").is_file() and any(one.directory.glob("*.safetensors"))
+    if settings.resume_from_checkpoint is not True or not is_there:
+        return None
+    if not settings.ignore_recipe_mismatch:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "recipe.yaml"
+            write_recipe(path, published_recipe(settings, own), RECIPE_TITLE)
+            saved, expected = read_recipe(one.directory / "recipe.yaml"), read_recipe(path)
+        refuse_differences(f"The finished run in {one.directory.name}", saved, expected, {})
+    return read_results(one.directory) if (one.directory / "results.json").is_file() else Results()
 
 
 def train(
@@ -146,14 +194,13 @@ def train(
     recipe: dict[str, Any],
     results: Results,
 ) -> int:
-    """Trains one run, or goes on with it, and answers the test records; returns the exit code."""
-    with training.main_process_first(desc="looking for a checkpoint"):
+    """Trains one run, or goes on with it, and answers the test records into `results`; returns the exit code."""
+    with going_first(training):
         checkpoint = resume_point(training.output_dir, training.resume_from_checkpoint)
-    recipe = recipe | {"method": one.method, "seed": one.seed, "jepa_lambda": training.jepa_lambda}
-    recipe = {name: value for name, value in recipe.items() if name not in ("compare", "seeds", "output_dir")}
     if checkpoint is not None and not training.ignore_recipe_mismatch:
         parser = RecipeParser(ARGUMENTS)
-        check_recipe(checkpoint, recipe, {name: parser.get_default(name) for name in parser.field_names})
+        defaults = {name: parser.get_default(name) for name in parser.field_names}
+        check_recipe(checkpoint, recipe, defaults, training.world_size)
     set_seed(one.seed)
     texts = [text for record in records.train for text in (record.system or "", record.text, record.code)]
     tokenizer = prepare_language_tokenizer(model_arguments, texts, data.max_seq_length)
@@ -220,9 +267,7 @@ def train(
     if trainer.is_world_process_zero():
         directory = Path(training.output_dir)
         plot_training_curves(trainer.state.log_history, directory / "training_curves.png")
-        own = {name: value for name, value in recipe.items() if name not in training.unused()}
-        own["output_dir"] = training.output_dir
-        write_recipe(directory / "recipe.yaml", own, "predrec recipe of this run")
+        write_recipe(directory / "recipe.yaml", published_recipe(training, recipe), RECIPE_TITLE)
         if run.generate and records.test:
             rows = answer(
                 objective.causal_lm,
@@ -234,13 +279,14 @@ def train(
             )
             write_answers(directory / "answers.jsonl", rows)
             add_answers(results, one.method, run_number(one, run), data.task, rows, trainer, training.output_dir)
+            write_results(directory, results)
             trainer.answer_shares = verdict_means(rows)
         trainer.example_prompt = tokenizer.decode(encoder.prompt_ids(replace(records.train[0], text=PLACEHOLDER)))
-        trainer.create_model_card()
         if run.strip_predictor_tokens:
             strip_predictor_tokens(model, tokenizer)
             save_language_model(model, str(directory))
             plain_tokenizer.save_pretrained(directory)
+        trainer.create_model_card()
     trainer.accelerator.wait_for_everyone()
     del trainer, objective
     if torch.cuda.is_available():

@@ -1,8 +1,25 @@
-"""How to type a command that the user should run next: as this one was typed."""
+"""How to type a command that the user should run next: as this one was typed, without secrets."""
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+SECRET = ("hub_token", "push_to_hub_token")
+"""Arguments whose values are neither printed nor published."""
+
+
+def without_secrets(words: Sequence[str]) -> list[str]:
+    """Returns the words of a command line without access tokens, however they were typed."""
+    kept: list[str] = []
+    skips = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        secret = word.startswith("--") and name.removeprefix("--").replace("-", "_") in SECRET
+        if not (secret or skips):
+            kept.append(word)
+        skips = secret and not equals
+    return kept
 
 
 def next_command(command: str, script: str) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, set_seed
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.utils import logging
 
 from ..configuration import DataArguments, ModelArguments, parse_recipe, write_recipe
-from ..configuration.recipes import OF_VIEWS, RecipeParser
+from ..configuration.recipes import OF_CHOICES, OF_VIEWS, RecipeParser
 from ..data_collators import (
     Corpus,
     DataCollatorForPreTraining,
@@ -48,12 +48,13 @@ from ..trainers.disk import estimate, free_bytes
 from ..trainers.ending import close_connections
 from ..trainers.export import EXPORT_STAGING
 from ..trainers.failures import RunFailedError, failures_explained
+from ..trainers.going_first import going_first
 from ..trainers.going_on import BegunCallback, going_on_explained
 from ..trainers.interrupt import InterruptCallback
 from ..trainers.model_size import check_memory
 from ..trainers.optimizers import try_optimizer
 from ..trainers.trained_weights import check_fits, load_masked_lm
-from .invocation import next_command, typed_folder
+from .invocation import next_command, typed_folder, without_secrets
 
 logger = logging.get_logger(__name__)
 
@@ -101,11 +102,35 @@ def check_together(data: DataArguments, model: ModelArguments, training: PredRec
             for name in names:
                 if view != model.jepa_view and given[name] != defaults[name]:
                     raise UserError(f"`{name}` is only for `jepa_view={view}`, not {model.jepa_view}: leave it out.")
-    if model.objective == "jepa":
-        # Its masked-LM head is untrained and its own loss is not comparable over time: the last step is the result.
-        if training.save_strategy == SaveStrategy.BEST:
-            raise UserError("`save_strategy=best` needs a masked-LM loss, which `objective=jepa` does not train.")
-        training.metric_for_best_model = None
+        for choice, values, names in OF_CHOICES:
+            for name in names:
+                if given[choice] not in values and given[name] != defaults[name]:
+                    raise UserError(f"`{name}` is only for `{choice}={' or '.join(map(str, values))}`: leave it out.")
+        if model.loss_weighting == "schedule" and model.loss_lambda == model.loss_lambda_end:
+            raise UserError(f"`loss_weighting=schedule` ends where it begins, at {model.loss_lambda}: give an end.")
+    _check_best(model, training)
+
+
+def _check_best(model: ModelArguments, training: PredRecTrainingArguments) -> None:
+    """Refuses to choose checkpoints by what is not trained; with `jepa` alone, none is the best unless asked."""
+    metric = training.metric_for_best_model or ""
+    if model.objective == "mlm" and metric == "eval_jepa_loss":
+        raise UserError("`metric_for_best_model` is eval_jepa_loss, which `objective=mlm` does not train.")
+    if model.objective != "jepa" or metric in ("eval_jepa_loss", "eval_loss"):
+        return
+    # Its masked-LM head is untrained and its own loss is not comparable over time: the last step is the result.
+    if metric != PredRecTrainingArguments.metric_for_best_model:
+        raise UserError(f"`metric_for_best_model` is {metric}, which `objective=jepa` does not train.")
+    for name, needing in (
+        ("save_strategy", SaveStrategy.BEST),
+        ("lr_scheduler_type", SchedulerType.REDUCE_ON_PLATEAU),
+    ):
+        if getattr(training, name) == needing:
+            raise UserError(
+                f"`{name}={needing.value}` needs a masked-LM loss, which `objective=jepa` does not train: add "
+                "`--metric_for_best_model eval_jepa_loss`."
+            )
+    training.metric_for_best_model = None
 
 
 def pretrain(
@@ -117,16 +142,20 @@ def pretrain(
 ) -> int:
     """Trains from parsed arguments and leaves a complete output directory; returns the exit code."""
     check_together(data, model_arguments, training)
-    with training.main_process_first(desc="looking for a checkpoint"):
+    for name in ("do_train", "do_eval"):
+        if recipe.get(name) is False:
+            raise UserError(f"`{name}` cannot be false: this command trains. To evaluate nothing: `eval_strategy no`.")
+    with going_first(training):
         checkpoint = resume_point(training.output_dir, training.resume_from_checkpoint)
     if checkpoint is not None and not training.ignore_recipe_mismatch:
         parser = RecipeParser(ARGUMENTS)
-        check_recipe(checkpoint, recipe, {name: parser.get_default(name) for name in parser.field_names})
+        defaults = {name: parser.get_default(name) for name in parser.field_names}
+        check_recipe(checkpoint, recipe, defaults, training.world_size)
     started = time.perf_counter()
     use_all_cores(training.num_threads)
     encoder_config = model_arguments.loaded_encoder_config() if model_arguments.init_from else None
     set_seed(training.seed)
-    with training.main_process_first(desc="preparing data"):
+    with going_first(training):
         corpus = load_data(data, training.seed)
         tokenizer = prepare_tokenizer(data, model_arguments, corpus, checkpoint)
         train_rows, eval_rows = prepare_rows(data, corpus, tokenizer)
@@ -167,6 +196,12 @@ def pretrain(
             "`isolate_documents` is slow here: documents are padded, since this encoder, its attention, or code "
             "compiled for a CPU cannot read them end to end."
         )
+    dropout = getattr(model.encoder.config, "attention_probs_dropout_prob", 0)
+    if dropout and training.device.type == "cuda" and model.takes_layout:
+        logger.warning(
+            f"`attention_probs_dropout_prob` is {dropout}: the fast attention on GPUs drops nothing out, so another "
+            "one is used, which computes on padding. With 0 training is faster."
+        )
     if trainer.is_world_process_zero():
         disk = estimate(training, model, tokenizer, len(train_rows) if isinstance(train_rows, TokenRows) else None)
         free = free_bytes(training.output_dir)
@@ -176,7 +211,7 @@ def pretrain(
 
     with failures_explained(training.output_dir):
         try:
-            with going_on_explained(checkpoint, begun):
+            with going_on_explained(checkpoint, begun), failures_explained(training.output_dir):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             interrupt.restore()  # Training that fails does not get to its end, where it would.
@@ -383,11 +418,8 @@ def _size(model: PredRecForPreTraining) -> str:
 
 def _command(argv: Sequence[str], *more: str) -> str:
     """Returns the command line to type: this one, without secrets, and `more`."""
-    words = [word for word in argv if not word.startswith("--hub_token=")]
-    if "--hub_token" in words:
-        position = words.index("--hub_token")
-        del words[position : position + 2]
-    return f"{next_command('pretrain', 'accelerate launch scripts/pretrain.py')} {shlex.join([*words, *more])}"
+    words = shlex.join([*without_secrets(argv), *more])
+    return f"{next_command('pretrain', 'accelerate launch scripts/pretrain.py')} {words}"
 
 
 def _again(argv: Sequence[str]) -> str:

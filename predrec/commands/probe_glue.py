@@ -40,8 +40,10 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
     """Trains and evaluates heads, or fine-tunes, and writes `results.json`."""
     encoder_arguments, task_arguments, probe_arguments, training = parsed
     check_mode(probe_arguments.mode, given, training)
-    if not (given.get("do_train") or given.get("do_eval")):  # Evaluating while it trains sets the second by itself.
+    if not given.keys() & {"do_train", "do_eval"}:  # Evaluating while it trains sets the second by itself.
         training.do_train = training.do_eval = True
+    if not (training.do_train or training.do_eval):
+        raise UserError("`do_train` and `do_eval` are false: there is nothing to do. Pass one of them, or neither.")
     started = time.perf_counter()
     set_threads(encoder_arguments)
     tasks = [find_task(name) for name in task_arguments.names(PAPER_TASKS)]
@@ -206,11 +208,13 @@ def run_heads(
     state: dict[str, Any] = {}
     history: list[list[np.ndarray]] = []
     about = {
-        "encoder": embedder.encoder.weights,
+        "encoder or way to read texts with it": embedder.encoder.fingerprint,
         "seeds": " ".join(map(str, seeds)),
         "num_train": str(len(splits[0])),
         "training rows": splits[0].fingerprint,
     }
+    if pooling == "attention":
+        about["number of draws"] = str(embedder.num_draws)
     if fit is not None:
         about["whitening"] = fit.name
     saved = None

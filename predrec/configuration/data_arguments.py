@@ -60,6 +60,10 @@ CONFLICTS: tuple[tuple[Callable[["DataArguments"], Any], str], ...] = (
         lambda given: given.streaming and given.train_tokenizer,
         "`train_tokenizer` reads the corpus twice; with `streaming` give `tokenizer_name`.",
     ),
+    (
+        lambda given: given.streaming and given.validation_share != DataArguments.validation_share,
+        "`validation_share` is not for `streaming`, which holds out the first 500 documents: leave it out.",
+    ),
 )
 """What does not go together, and what to say then."""
 
@@ -87,7 +91,8 @@ class DataArguments:
         default=False, metadata={"help": "Read while training, in order, unshuffled; needs `max_steps`."}
     )
     validation_share: float = field(
-        default=0.02, metadata={"help": "Share of documents held out when there is no validation data."}
+        default=0.02,
+        metadata={"help": "Share of documents held out without validation data; of a stream, 500."},
     )
     max_characters: int | None = field(
         default=None, metadata={"help": "Characters of a document that are used (512 in the published code)."}

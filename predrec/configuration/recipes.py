@@ -46,12 +46,23 @@ OF_VIEWS = {
 }
 """Arguments that mean nothing with another `jepa_view` than this."""
 
+OF_SCHEDULES = ("loss_schedule", "loss_lambda_end")
+
+OF_CHOICES = (
+    ("loss_weighting", ("schedule",), OF_SCHEDULES),
+    ("jepa_loss", ("infonce",), ("jepa_temperature",)),
+    ("jepa_loss", ("sigreg", "vicreg"), ("jepa_regularizer_weight",)),
+    ("whiten_targets", (True,), ("whiten_epsilon",)),
+)
+"""Arguments that mean nothing unless another one has one of these values."""
+
 OF_BOTH_LOSSES = ("mlm_view=context", "jepa_dropout", "jepa_start", "collapse_action=switch")
 """Arguments, or values of them, that mean nothing without `objective=hybrid`."""
 
 MEANINGLESS = {
     "jepa_view=crops": OF_VIEWS["blocks"],
     "jepa_view=blocks": OF_VIEWS["crops"],
+    **{f"loss_weighting={name}": OF_SCHEDULES for name in ("learned", "fixed", "uncertainty")},
     "objective=mlm": OF_BOTH_LOSSES,
     "objective=jepa": OF_BOTH_LOSSES,
 }

@@ -14,6 +14,9 @@ from .document_files import COMPRESSIONS, read_files
 from .python_docs import python_documents
 
 FORMATS = {".txt": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+STREAM_HELD_OUT = 500
+"""Documents held out of a stream, whose length is not known."""
+
 ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
 
 
@@ -56,7 +59,8 @@ def load_corpus(
         text_column (`str`, defaults to `"text"`): Where the text is.
         sample_by (`"line"`, `"paragraph"` or `"document"`, defaults to `"line"`): What a document is in a txt file.
         streaming (`bool`, defaults to `False`): Read while training, without a copy on disk.
-        validation_share (`float`, defaults to 0.02): Share of documents to hold out when nothing else is given.
+        validation_share (`float`, defaults to 0.02): Share of documents to hold out when nothing else is given; of a
+            stream, whose length is not known, the first 500 are held out, or this share of one of fewer than 1,000.
         max_validation_documents (`int`, defaults to 2000): Most documents to evaluate on.
         seed (`int`, defaults to 42): Chooses the documents to hold out.
         max_characters (`int`, *optional*): How much of every document is used; all of it when absent.
@@ -69,7 +73,9 @@ def load_corpus(
         description = ", ".join(Path(pattern).name for pattern in train_file)
         validation = None
     elif dataset_name:
-        train, validation = _load_from_hub(dataset_name, dataset_config_name, text_column, streaming)
+        train, validation = _load_from_hub(
+            dataset_name, dataset_config_name, text_column, streaming, max_validation_documents
+        )
         description = f"{dataset_name} ({dataset_config_name})" if dataset_config_name else dataset_name
     else:
         train, validation = Dataset.from_dict({"text": python_documents()}), None
@@ -130,7 +136,7 @@ def _format(field: str, path: str) -> str:
     return kind
 
 
-def _load_from_hub(name: str, config_name: str | None, text_column: str, streaming: bool):
+def _load_from_hub(name: str, config_name: str | None, text_column: str, streaming: bool, most: int):
     try:
         splits = datasets.load_dataset(name, config_name, streaming=streaming)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -142,7 +148,7 @@ def _load_from_hub(name: str, config_name: str | None, text_column: str, streami
         raise UserError(f"`dataset_name`: {name!r} has no train split, only {', '.join(splits)}.")
     validation = splits.get("validation")
     if validation is not None and streaming:
-        validation = Dataset.from_list(list(validation.take(2000)))
+        validation = Dataset.from_list(list(validation.take(most)))
     train = _text_only(splits["train"], text_column, "dataset_name")
     return train, validation if validation is None else _text_only(validation, text_column, "dataset_name")
 
@@ -178,7 +184,7 @@ def _checked(dataset: Dataset, field: str) -> Dataset:
 
 def _hold_out(train, share: float, most: int, seed: int):
     if isinstance(train, IterableDataset):
-        held = min(most, 500)
+        held = min(most, STREAM_HELD_OUT)
         train = train.filter(lambda row: bool(row["text"] and row["text"].strip()))
         ahead = list(train.take(2 * held))
         if len(ahead) < 2:

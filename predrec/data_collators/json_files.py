@@ -98,7 +98,13 @@ def _of_list(file: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
     while True:
         begin, place = BETWEEN.match(text, begin).end(), f"entry {number}"
         if text.startswith("]", begin):
-            return
+            rest = text[begin + 1 :]
+            while not rest.strip():
+                data = file.read(CHUNK)
+                if not data:
+                    return
+                rest = _decoded(utf8, data, "what follows the list")
+            raise NotJsonError(f"there is more after the end of the list: {rest.strip()[:20]!r}")
         if begin < len(text) and text[begin] != "{":
             raise NotJsonError(f"{place} is not an object: {text[begin : begin + 20]!r}")
         try:

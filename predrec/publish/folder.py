@@ -1,6 +1,5 @@
 """The folder of an export: new, apart from its source, and complete or not there."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ..errors import UserError
-
-STAGING = ".export.partial"
+from ..trainers.whole_folders import put_in_place, staging_of
 
 
 def check_output_dir(output_dir: str, source: str) -> None:
@@ -28,7 +26,7 @@ def check_output_dir(output_dir: str, source: str) -> None:
     for path in (target, *target.parents):
         if path.exists() and not path.is_dir():
             raise UserError(f"`output_dir` {output_dir!r}: {str(path)!r} is a file.")
-    held = sorted(path.name for path in target.iterdir() if path.name != STAGING) if target.is_dir() else []
+    held = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
     if held:
         raise UserError(
             f"`output_dir` {output_dir!r} is not empty ({', '.join(held[:3])}): an export writes over nothing, not "
@@ -38,24 +36,20 @@ def check_output_dir(output_dir: str, source: str) -> None:
 
 @contextmanager
 def new_folder(output_dir: str) -> Iterator[Path]:
-    """Gives a folder to write into; what it holds appears in `output_dir` when the block ends, or not at all.
+    """Gives a folder to write into; what it holds is `output_dir` when the block ends, by one rename, or not at all.
 
     Raises:
         UserError: If the disk is full or cannot be written.
     """
-    target = Path(output_dir)
-    created, staging = not target.exists(), target / STAGING
+    target = Path(output_dir).resolve()
+    staging = staging_of(target)
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         yield staging
-        for path in sorted(staging.iterdir()):
-            os.replace(path, target / path.name)
-        staging.rmdir()
+        put_in_place(staging, target)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
-        if created and target.is_dir() and not any(target.iterdir()):
-            target.rmdir()
         # Libraries raise OSError without a number for other things than the disk.
         if isinstance(error, SafetensorError) or (isinstance(error, OSError) and error.errno is not None):
             raise UserError(f"Could not write `output_dir` {output_dir!r}: {error}. Nothing is left there.") from error

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM
 
 from ..errors import UserError
 from ..trainers.export import check_export
@@ -278,8 +278,9 @@ def _incomplete(folder: Path) -> Iterator[str]:
         if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in architectures):
             check_export(folder)
             return
+        kind = AutoModelForCausalLM if any(name.endswith("ForCausalLM") for name in architectures) else AutoModel
         with quietly():
-            _, info = AutoModel.from_pretrained(
+            _, info = kind.from_pretrained(
                 folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:

@@ -140,7 +140,7 @@ def resume_point(output_dir: str | Path, resume: bool | str | None) -> Path | No
         return checkpoint
     if resume:
         if not found:
-            _refuse_what_is_there(output_dir, found)
+            _refuse_what_is_there(output_dir, found, "it has no checkpoint to go on from: ")
             logger.warning(
                 f"`resume_from_checkpoint`: {str(output_dir)!r} has no checkpoint yet; beginning at step 0."
             )
@@ -173,23 +173,26 @@ def _check_writable(output_dir: Path) -> None:
                 path.rmdir()
 
 
-def _refuse_what_is_there(output_dir: Path, checkpoints: list[Path]) -> None:
+def _refuse_what_is_there(
+    output_dir: Path, checkpoints: list[Path], advice: str = "go on with `--resume_from_checkpoint true`, "
+) -> None:
     """Raises `UserError` if a new run would write over something."""
     there = [path.name for path in checkpoints] + [name for name in OF_A_RUN if (output_dir / name).exists()]
     if there:
         raise UserError(
-            f"`output_dir` {str(output_dir)!r} already holds a run or files ({', '.join(there[:3])}): go on with "
-            "`--resume_from_checkpoint true`, choose another `--output_dir`, or delete it."
+            f"`output_dir` {str(output_dir)!r} already holds a run or files ({', '.join(there[:3])}): {advice}choose "
+            "another `--output_dir`, or delete it."
         )
 
 
-def check_recipe(checkpoint: Path, recipe: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Refuses to resume a checkpoint with arguments that would change what is computed.
+def check_recipe(checkpoint: Path, recipe: dict[str, Any], defaults: dict[str, Any], world_size: int) -> None:
+    """Refuses to resume a checkpoint with arguments, or processes, that would change what is computed.
 
     Args:
         checkpoint (`Path`): The checkpoint.
         recipe (`dict`): Arguments of this call.
         defaults (`dict`): Value of every argument that is not given.
+        world_size (`int`): Processes of this call; a batch of the run is as many times one of a device.
 
     Raises:
         UserError: Naming every argument that differs, with both values.
@@ -198,16 +201,21 @@ def check_recipe(checkpoint: Path, recipe: dict[str, Any], defaults: dict[str, A
     if not path.is_file():
         return
     saved = json.loads(path.read_text(encoding="utf-8"))
+    of_call = {"world_size": world_size}
+    refuse_differences(checkpoint.name, saved, recipe | of_call, defaults | of_call)
+
+
+def refuse_differences(name: str, saved: dict[str, Any], recipe: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Raises `UserError` if two recipes, without what [`MAY_DIFFER`], are not the same; `name` is what was saved."""
     differing = [
-        f"`{name}` was {saved.get(name, defaults.get(name))!r} and is now {recipe.get(name, defaults.get(name))!r}"
-        for name in sorted({*saved, *recipe})
-        if not MAY_DIFFER.fullmatch(name)
-        and saved.get(name, defaults.get(name)) != recipe.get(name, defaults.get(name))
+        f"`{key}` was {saved.get(key, defaults.get(key))!r} and is now {recipe.get(key, defaults.get(key))!r}"
+        for key in sorted({*saved, *recipe})
+        if not MAY_DIFFER.fullmatch(key) and saved.get(key, defaults.get(key)) != recipe.get(key, defaults.get(key))
     ]
     if differing:
         raise UserError(
-            f"{checkpoint.name} does not match this recipe: {'; '.join(differing)}. Use the same values, begin in "
-            "another `--output_dir`, or insist with `--ignore_recipe_mismatch`."
+            f"{name} does not match this recipe: {'; '.join(differing)}. Use the same values, begin in another "
+            "`--output_dir`, or insist with `--ignore_recipe_mismatch`."
         )
 
 

@@ -42,7 +42,6 @@ def token_spread(states: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-@torch.random.fork_rng()
 def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str, float]:
     """Measures geometry, and the prediction task against predictors that know nothing.
 

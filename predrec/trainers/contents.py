@@ -26,6 +26,9 @@ def unusable(checkpoint: Path) -> str | None:
     weights = [*checkpoint.glob("*.safetensors"), *checkpoint.glob("pytorch_model_fsdp*")]
     if not weights:
         return f"there is no model.safetensors{pickles_instead(checkpoint)}"
+    # DeepSpeed keeps optimizer and schedule in a folder of its own.
+    if not (checkpoint / "scheduler.pt").is_file() and not any(checkpoint.glob("global_step*")):
+        return "it holds weights alone, without the state of the optimizer (`save_only_model`)"
     for pattern, check in CHECKS:
         for path in sorted(checkpoint.glob(pattern)):
             try:

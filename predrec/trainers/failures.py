@@ -41,7 +41,7 @@ def failures_explained(output_dir: str | Path) -> Iterator[None]:
         raise UserError(_own_words(error)) from error
     except RuntimeError as error:
         meaning = next((meaning for pattern, meaning in FAILURES if re.search(pattern, str(error))), None)
-        if meaning is None:
+        if meaning is None or isinstance(error, RunFailedError):
             raise
         raise _failed(meaning, error, output_dir) from error
     except (OSError, EOFError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from ..errors import UserError
+from .failures import RunFailedError
 
 
 class BegunCallback(TrainerCallback):
@@ -24,7 +25,7 @@ def going_on_explained(checkpoint: Path | None, callback: BegunCallback) -> Iter
     """Turns what is raised while a checkpoint is taken up into a [`UserError`] that names it."""
     try:
         yield
-    except UserError:
+    except (UserError, RunFailedError):
         raise
     except Exception as error:
         if checkpoint is None or callback.begun:

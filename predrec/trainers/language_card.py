@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from .hardware import device_name
 from .model_card import LIBRARIES, last_values
+from .strategies import precision
 
 METHODS = {
     "ntp": "next tokens alone",
@@ -125,7 +126,7 @@ def write_language_card(trainer: Any) -> None:
     facts = dict(trainer.card_facts) | {
         "steps": f"{state.global_step} updates of {rows} records",
         "operations": f"{trainer.spending.until(state.global_step):.3g}",
-        "precision": "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "float32",
+        "precision": precision(trainer.accelerator, trainer.model),
         "compute": f"{args.world_size} x {device_name(args.device)}; {values.get('train_runtime', 0):,.0f} s",
     }
     text = render_language_card(

@@ -89,6 +89,8 @@ class LLMJepaArguments(RunArguments):
 
     def _check(self):
         super()._check()
+        if self.push_to_hub:
+            raise ValueError("`push_to_hub` is for encoders: push the finished model with `predrec push`.")
         if self.gamma == 0 and (self.method == "ntp" or self.jepa_lambda == 0):
             raise ValueError("`gamma` is 0 and there is no second term: nothing would be trained.")
         if self.max_flops is not None and self.max_steps > 0:

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from .card_examples import loading_examples
 from .hardware import device_name
+from .strategies import precision
 
 LIBRARIES = ("predrec", "torch", "transformers", "accelerate", "datasets", "tokenizers")
 
@@ -147,7 +148,7 @@ def write_model_card(trainer: Any) -> None:
     facts["steps"] = f"{state.global_step} updates of {rows} rows"
     if model.active_objective != model.config.objective:
         facts["objective"] = f"{OBJECTIVES[model.config.objective]}; after a collapse, {OBJECTIVES['mlm']}"
-    facts["precision"] = "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "float32"
+    facts["precision"] = precision(trainer.accelerator, model)
     facts["compute"] = _compute(args, last_values(state.log_history))
     text = render_model_card(
         Path(args.output_dir).name,

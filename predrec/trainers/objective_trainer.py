@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from ..data_collators import PlacedCollator, StreamedRows
-from .checkpoints import DATA_FILE, METRICS_FILE, committed_checkpoint, rotate
+from .checkpoints import DATA_FILE, METRICS_FILE, RECIPE_FILE, committed_checkpoint, rotate
 from .epoch_ends import EpochEndCallback
 from .finite import Finding, FiniteGuard, SkipCallback, check_finite, not_finite_spreads
 from .interrupt import start_worker
@@ -311,9 +311,12 @@ class ObjectiveTrainer(Trainer):
                 continue
             sums.add(output, _count_tokens(inputs), steps=1)
             examples += len(inputs["input_ids"])
-            self._speed[1].add(len(inputs["input_ids"]))
+            self._speed[1].add(0)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         totals = self.accelerator.reduce(sums.values, reduction="sum")
+        # Rows of all processes: a batch may hold several documents of one.
+        examples = self.num_examples(dataloader) if has_length(dataloader) else examples
+        self._speed[1].samples = examples
         means = sums.means(totals)
         tokens = means.pop("tokens")
         means |= self.schedule_values()
@@ -329,6 +332,7 @@ class ObjectiveTrainer(Trainer):
         self.raise_if_not_finite()
         run_dir = Path(self._get_output_dir(trial=trial))
         final = run_dir / f"checkpoint-{self.state.global_step}"
+        since_log = time.perf_counter() - self._clock - self._idle
         with self._not_training(), committed_checkpoint(final, self.args.should_save, self.accelerator) as staging:
             self.save_model(str(staging), _internal_call=True)
             if not self.args.save_only_model:
@@ -336,7 +340,8 @@ class ObjectiveTrainer(Trainer):
                 self._save_scaler(str(staging))
                 self._save_rng_state(str(staging))
                 metrics = staging / METRICS_FILE.format(rank=self.args.process_index)
-                self.train_sums.save(metrics, **self.finite_guard.state())
+                times = {"seconds_since_log": since_log, "train_seconds": self._speed[0].seconds}
+                self.train_sums.save(metrics, **self.finite_guard.state(), **times)
             if self.args.should_save:
                 best = run_dir / f"checkpoint-{self.state.best_global_step}"
                 if self.state.best_global_step and (best == final or best.is_dir()):
@@ -349,7 +354,8 @@ class ObjectiveTrainer(Trainer):
                 if self.data_fingerprint is not None:
                     (staging / DATA_FILE).write_text(self.data_fingerprint, encoding="utf-8")
                 if self.recipe is not None:
-                    (staging / "recipe.json").write_text(json.dumps(self.recipe, indent=1), encoding="utf-8")
+                    saved = self.recipe | {"world_size": self.args.world_size}
+                    (staging / RECIPE_FILE).write_text(json.dumps(saved, indent=1), encoding="utf-8")
         if self.args.should_save and self.args.save_total_limit:
             rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
 
@@ -381,7 +387,10 @@ class ObjectiveTrainer(Trainer):
     def take_numbers(self, checkpoint: str) -> None:
         """Reads what a checkpoint holds beside weights and the optimizer's state."""
         saved = Path(checkpoint) / METRICS_FILE.format(rank=self.args.process_index)
-        self.finite_guard.load(self.train_sums.load(saved))
+        numbers = self.train_sums.load(saved)
+        self.finite_guard.load(numbers)
+        self._clock -= numbers.get("seconds_since_log", 0.0)
+        self._speed[0].before = numbers.get("train_seconds", 0.0)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Exports what was trained. A checkpoint holds the whole model, as the Trainer's own does."""

@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
-from transformers.utils import is_torch_tf32_available
 
 from ..configuration.switches import switch_or_text
 from ..rules import at_least, at_most, check_values, not_negative, positive, share, share_below_one
@@ -18,6 +17,14 @@ FIXED = {
     "bf16_full_eval": (False, "evaluation runs under the same autocast as training"),
     "fp16_full_eval": (False, "evaluation runs under the same autocast as training"),
     "hub_strategy": (HubStrategy.END, "what is pushed is the finished model"),
+    "hub_always_push": (False, "what is pushed is the finished model"),
+    "load_best_model_at_end": (False, "what is exported is the last step; the best one is kept as a checkpoint"),
+    "do_predict": (False, "there are no predictions: `evaluate` of the Python class takes any rows"),
+    "batch_eval_metrics": (False, "evaluation returns no predictions"),
+    "include_for_metrics": ([], "evaluation returns no predictions"),
+    "eval_accumulation_steps": (None, "evaluation returns no predictions"),
+    "label_names": (None, "the model computes its own loss"),
+    "average_tokens_across_devices": (True, "losses are means over all processes' tokens"),
 }
 """Arguments of the stock class that would be without effect here, their only value, and why."""
 
@@ -34,10 +41,10 @@ class RunArguments(TrainingArguments):
     | `logging_nan_inf_filter` | False | True | it hides NaN, and waits for the device at every step |
     | `logging_steps` | 10 | 500 | runs are short enough to be watched |
     | `eval_strategy` | steps | no | what is not watched collapses unseen |
-    | `save_total_limit`, `greater_is_better` | 2, False | none | best and last are kept; losses are to be small |
+    | `save_total_limit` | 2 | none | best and last are kept |
     | `prediction_loss_only` | True | False | latents and logits are not to be gathered |
     | `ddp_find_unused_parameters` | False | none | every trainable parameter gets a gradient |
-    | `tf32` | on GPUs that have it | none | what bf16 autocast leaves in float32 is still more exact than bf16 |
+    | `ddp_broadcast_buffers` | False | none | tables and moments are the same on every process by themselves |
     | `hub_strategy` | end | every_save | what is pushed is the finished model, not a training checkpoint |
     """
 
@@ -47,10 +54,10 @@ class RunArguments(TrainingArguments):
     eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: steps, epoch or no."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep, the best among them."})
     metric_for_best_model: str | None = field(default=None, metadata={"help": "Decides which is best."})
-    greater_is_better: bool | None = field(default=False, metadata={"help": "Whether a larger value is better."})
     prediction_loss_only: bool = field(default=True, metadata={"help": "Return no predictions from evaluation."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False for the collator."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused weights."})
+    ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "Send buffers with every batch."})
     hub_strategy: str = field(default="end", metadata={"help": "Only the finished model is pushed: end."})
     ema_decay: float = field(default=0.996, metadata={"help": "Decay of the target encoder at the start."})
     ema_decay_end: float = field(default=1.0, metadata={"help": "Decay at the end; linear in between."})
@@ -95,8 +102,6 @@ class RunArguments(TrainingArguments):
         self.fsdp = switch_or_text(self.fsdp)
         # Without this, the stock class refuses bf16 on machines that have nothing but a CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        if self.tf32 is None and not self.use_cpu and is_torch_tf32_available():
-            self.tf32 = True
         super().__post_init__()
         # A batch has tensors that are not one row per example: it cannot be cut in pieces for other processes.
         self.accelerator_config.dispatch_batches = False

@@ -6,6 +6,8 @@ import time
 class SpeedLog:
     """Replaces the Trainer's own run times, which it takes from the time of day.
 
+    The run time is that of the whole run, rates are those of this call alone.
+
     Args:
         name (`str`): What is timed, as it stands before `_runtime` in the log.
     """
@@ -13,6 +15,12 @@ class SpeedLog:
     def __init__(self, name: str):
         self.name, self.start = name, time.perf_counter()
         self.samples = self.steps = 0
+        self.before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Run time so far, that of earlier calls, `before`, included."""
+        return self.before + time.perf_counter() - self.start
 
     def add(self, samples: int) -> None:
         """Counts a step of so many samples."""
@@ -21,7 +29,7 @@ class SpeedLog:
     def correct(self, logs: dict[str, float]) -> None:
         """Puts run time and rates into a log line that has the run time of this; leaves others as they are."""
         if f"{self.name}_runtime" in logs:
-            seconds = time.perf_counter() - self.start
-            logs[f"{self.name}_runtime"] = round(seconds, 4)
+            seconds = self.seconds - self.before
+            logs[f"{self.name}_runtime"] = round(self.seconds, 4)
             logs[f"{self.name}_samples_per_second"] = round(self.samples / max(seconds, 1e-9), 3)
             logs[f"{self.name}_steps_per_second"] = round(self.steps / max(seconds, 1e-9), 3)

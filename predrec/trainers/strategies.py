@@ -133,6 +133,16 @@ def autocast(accelerator: Accelerator) -> AbstractContextManager:
     return torch.autocast(accelerator.device.type, dtype, enabled=bool(settings.get("enabled")))
 
 
+def precision(accelerator: Accelerator, model: nn.Module) -> str:
+    """Names what forward passes compute in, whoever decided it: arguments, the launcher or DeepSpeed's file."""
+    kind = accelerator.device.type
+    with autocast(accelerator):
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+            return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, str(dtype)) + " autocast"
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
 def fetch_weights_for(model: nn.Module, methods: tuple[str, ...]) -> None:
     """Makes a sharded model fetch its weights for these methods, as it does for `forward`; once per model."""
     for name in methods:

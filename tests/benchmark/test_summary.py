@@ -13,15 +13,15 @@ def found(tokens_per_second: float, flops_per_second: float = 1e9, data: float =
         "tokens_per_second": tokens_per_second,
         "flops_per_second": flops_per_second,
         "peak_memory": 2**30,
-        "parts": {"data": data, "forward": 0.5},
+        "shares": {"data": data, "forward": 0.5},
         "collator_seconds": 0.001,
     }
 
 
 ROUNDS = [
-    {"mlm": found(200, 6e9, data=0.1), "bert": found(100), "hybrid": found(50, 4e9), "plain": found(10)},
+    {"mlm": found(200, 6e9, data=0.02), "bert": found(100), "hybrid": found(50, 4e9), "plain": found(10)},
     {"mlm": found(100, 3e9), "bert": found(25), "hybrid": found(50, 2e9), "plain": found(25)},
-    {"mlm": found(300, 5e9, data=0.2), "bert": found(100), "hybrid": found(60, 3e9), "plain": found(20)},
+    {"mlm": found(300, 5e9, data=0.06), "bert": found(100), "hybrid": found(60, 3e9), "plain": found(20)},
 ]
 PEAKS = [10e9, 10e9, 10e9]
 
@@ -92,3 +92,8 @@ def test_scaling_table_and_plot(tmp_path):
     assert len(scaling_table(rows).splitlines()) == 2 + len(rows)
     plot_scaling(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("most", "expected"), [(1, {1}), (2, {1, 2}), (8, {1, 2})])
+def test_processes_have_a_device_each(most, expected):
+    assert {setting.num_processes for setting in scaling_settings(("mlm",), 4096, most)} == expected

@@ -47,9 +47,20 @@ def test_empty_corpus(refused, tmp_path, content):
         (["--jepa_view", "crops"], "`predictor_num_hidden_layers` is only for `jepa_view=blocks`, not crops"),
         (["--crop_length", "4", "6"], "`crop_length` is only for `jepa_view=crops`, not blocks"),
         (["--crop_length", "6", "4"], "`crop_length` is [6, 4]; it must be two numbers of tokens LO and HI"),
+        (["--loss_lambda_end", "0.9"], "`loss_lambda_end` is only for `loss_weighting=schedule`"),
+        (["--loss_weighting", "schedule"], "ends where it begins, at 0.5"),
+        (["--jepa_temperature", "0.2"], "`jepa_temperature` is only for `jepa_loss=infonce`"),
+        (["--jepa_regularizer_weight", "2"], "is only for `jepa_loss=sigreg or vicreg`"),
+        (["--whiten_epsilon", "0.1"], "`whiten_epsilon` is only for `whiten_targets=True`"),
+        (["--do_train", "false"], "`do_train` cannot be false"),
+        (["--do_eval", "false"], "`do_eval` cannot be false"),
+        (["--objective", "mlm", "--metric_for_best_model", "eval_jepa_loss"], "which `objective=mlm` does not train"),
+        (["--objective", "jepa", "--metric_for_best_model", "eval_mlm_accuracy"], "`objective=jepa` does not train"),
+        (["--objective", "jepa", "--save_strategy", "best"], "add `--metric_for_best_model eval_jepa_loss`"),
+        (["--objective", "jepa", "--lr_scheduler_type", "reduce_lr_on_plateau"], "`lr_scheduler_type=reduce_lr_on"),
     ],
 )
-def test_argument_of_another_view(refused, text_file, words, message):
+def test_argument_without_effect_is_refused(refused, text_file, words, message):
     assert message in refused("--train_file", text_file, *words)
 
 
@@ -372,3 +383,18 @@ def test_secret_is_not_written_anywhere(tmp_path, text_file, capfd):
     assert len(texts) > 5
     assert not any("hf_secret" in path.read_text(encoding="utf-8") for path in texts)
     assert "hf_secret" not in "".join(capfd.readouterr())
+
+
+def test_checkpoint_of_another_number_of_processes(tmp_path, text_file, capfd):
+    """As many processes make a batch as large: a run that goes on with one would train on half of it."""
+    words = ["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *TINY]
+    assert main([*words, "--save_steps", "2"]) == 0
+    (newest,) = checkpoints_in(tmp_path / "run")[-1:]
+    recipe = json.loads((newest / "recipe.json").read_text())
+    assert recipe["world_size"] == 1
+    (newest / "recipe.json").write_text(json.dumps(recipe | {"world_size": 2}))
+    (newest / "checksums.json").unlink(missing_ok=True)
+    capfd.readouterr()
+    resume = [*words, "--resume_from_checkpoint", str(newest)]
+    assert main(resume) == 2
+    assert "`world_size` was 2 and is now 1" in capfd.readouterr().err

@@ -1,30 +1,30 @@
-import sys
+"""Commands that are printed and published exist, and hold no secret."""
 
 import pytest
 
-from predrec.commands import invocation
+from predrec.commands.evaluation import published_command
+from predrec.commands.invocation import without_secrets
+from predrec.commands.main import COMMANDS
+from predrec.commands.pretrain import _again
+from predrec.configuration.help_screens import SCREENS
+
+TOKEN = "hf_secret"
 
 
-@pytest.mark.parametrize(
-    ("running", "expected"),
-    [
-        ("scripts/probe_glue.py", "python scripts/report.py"),
-        ("/some/clone/scripts/pretrain.py", "python scripts/report.py"),
-        ("/usr/bin/predrec", "predrec report"),
-    ],
-)
-def test_next_command_is_typed_as_this_one_was(running, expected, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [running])
-    monkeypatch.setattr(invocation, "typed_folder", lambda: "")
-    assert invocation.next_command("report", "python scripts/report.py") == expected
+@pytest.mark.parametrize("name", ["--hub_token", "--hub-token", "--push_to_hub_token", "--push-to-hub-token"])
+@pytest.mark.parametrize("words", ["{name} {token}", "{name}={token}"])
+def test_secret_is_in_no_command(name, words):
+    argv = ["a.yaml", *words.format(name=name, token=TOKEN).split(), "--seed", "3"]
+    assert without_secrets(argv) == ["a.yaml", "--seed", "3"]
+    for command in (_again(argv), published_command("probe_glue", argv)):
+        assert TOKEN not in command and name not in command and "--seed 3" in command
 
 
-def test_commands_of_another_environment_have_its_folder(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["predrec"])
-    monkeypatch.setattr(sys, "prefix", "/elsewhere")
-    monkeypatch.setattr(sys, "base_prefix", "/usr")
-    monkeypatch.setattr(sys, "executable", "/elsewhere/bin/python")
-    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
-    assert invocation.next_command("report", "").endswith("elsewhere/bin/predrec report")
-    monkeypatch.setenv("VIRTUAL_ENV", "/elsewhere")
-    assert invocation.next_command("report", "") == "predrec report"
+def test_other_words_stay():
+    argv = ["--hub_model_id", "me/token", "--hub_strategy=end", "hub_token"]
+    assert without_secrets(argv) == argv
+
+
+@pytest.mark.parametrize("module", SCREENS)
+def test_published_command_can_be_typed(module):
+    assert published_command(module, ["--seed", "3"]).split()[1] in COMMANDS

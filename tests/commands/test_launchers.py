@@ -133,7 +133,13 @@ def slurm(folder, srun):
     for name, text in {"srun": srun, "scontrol": 'echo "$@" >> "$CALLS"; echo localhost'}.items():
         (folder / name).write_text(f"#!/bin/bash\n{text}\n")
         (folder / name).chmod(0o755)
-    job = {"NTASKS": "2", "NTASKS_PER_NODE": "2", "JOB_ID": str(os.getpid()), "JOB_NODELIST": "node"}
+    job = {
+        "NTASKS": "2",
+        "NTASKS_PER_NODE": "2",
+        "JOB_ID": str(os.getpid()),
+        "JOB_NODELIST": "node",
+        "CPUS_PER_TASK": "8",
+    }
     paths = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {f"SLURM_{name}": value for name, value in job.items()} | {"PATH": paths, "CALLS": str(folder / "calls")}
 
@@ -155,10 +161,11 @@ def test_slurm_tasks_are_what_torch_takes_for_processes(tmp_path):
     """Rank, local rank, number of processes, of those on this machine, and the address to meet at."""
     variables = slurm(tmp_path, 'shift; for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@"; done')
     (tmp_path / "python").write_text(
-        '#!/bin/bash\necho $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $MASTER_PORT "$@"\n'
+        "#!/bin/bash\n"
+        'echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $MASTER_PORT $SRUN_CPUS_PER_TASK "$@"\n'
     )
     (tmp_path / "python").chmod(0o755)
     result = start("bash", SBATCH, "recipes/quickstart.yaml", **variables)
     port = 20000 + os.getpid() % 20000
-    words = f"2 2 localhost {port} scripts/pretrain.py recipes/quickstart.yaml --resume_from_checkpoint true"
+    words = f"2 2 localhost {port} 8 scripts/pretrain.py recipes/quickstart.yaml --resume_from_checkpoint true"
     assert result.stdout.splitlines() == [f"0 0 {words}", f"1 1 {words}"]

@@ -322,3 +322,53 @@ def test_two_stages_paraphrases_then_labels(tmp_path):
     assert len(rows) == 30 and {row["gold"] for row in rows} == {"Good", "Bad"}
     vocabulary = AutoTokenizer.from_pretrained(tmp_path / "second").get_vocab()
     assert vocabulary == AutoTokenizer.from_pretrained(tmp_path / "first").get_vocab()
+
+
+def test_interrupted_comparison_goes_on(compared, tmp_path, capsys):
+    """What is finished stays, with its answers; what is not there is trained."""
+    folder = tmp_path / "again"
+    shutil.copytree(compared, folder)
+    shutil.rmtree(folder / "llm_jepa-2")
+    (folder / "results.json").unlink()
+    kept = (folder / "ntp-1" / "model.safetensors").stat().st_mtime_ns
+    words = [*TINY, "--compare", "ntp", "llm_jepa", "--seeds", "1", "2", "--output_dir", str(folder)]
+    assert finetune([*words, "--resume_from_checkpoint", "true"]) == 0
+    assert capsys.readouterr().out.count("finished before") == 3
+    assert (folder / "ntp-1" / "model.safetensors").stat().st_mtime_ns == kept
+    found, before = read_results(folder), read_results(compared)
+    for name in ("ntp", "llm_jepa"):
+        values = [one.values(kind="answers", model=name, metric="exact_match").tolist() for one in (found, before)]
+        assert values[0] == values[1] and len(values[0]) == 2
+    assert [(m["name"], m["replicate"]) for m in found.models] == [(m["name"], m["replicate"]) for m in before.models]
+    assert finetune([*words, "--learning_rate", "1e-3", "--resume_from_checkpoint", "true"]) == 2
+    error = capsys.readouterr().err
+    assert "The finished run in ntp-1 does not match this recipe: `learning_rate` was None and is now '0.001'" in error
+
+
+def test_folder_without_a_checkpoint_is_not_said_to_have_one(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"")
+    words = [*TINY, "--output_dir", str(tmp_path / "run"), "--resume_from_checkpoint", "true"]
+    assert finetune(words) == 2
+    error = capsys.readouterr().err
+    assert "it has no checkpoint to go on from" in error and "go on with" not in error
+
+
+@pytest.mark.parametrize(
+    ("methods", "words", "weights"),
+    [
+        (("ntp", "tube"), [], {"ntp": "0.0", "tube": "0.02"}),
+        (("ntp", "tube", "llm_jepa"), ["--jepa_lambda", "0.1"], {"ntp": "0.0", "tube": "0.1", "llm_jepa": "0.1"}),
+    ],
+)
+def test_weight_that_was_given_is_that_of_every_method(tmp_path, methods, words, weights):
+    short = [*TINY, "--generate", "false", "--max_steps", "1", "--compare", *methods, "--seeds", "1", *words]
+    assert finetune([*short, "--output_dir", str(tmp_path)]) == 0
+    recipes = {name: read_recipe(tmp_path / f"{name}-1" / "recipe.yaml") for name in methods}
+    assert {name: str(recipe["jepa_lambda"]) for name, recipe in recipes.items()} == weights
+
+
+def test_comparison_is_checked_before_its_first_run(tmp_path, capsys):
+    words = [*TINY, "--compare", "llm_jepa", "ntp", "--seeds", "1", "--gamma", "0", "--output_dir", str(tmp_path)]
+    assert finetune(words) == 2
+    assert "`method` ntp: `gamma` is 0" in capsys.readouterr().err and not list(tmp_path.rglob("*.safetensors"))

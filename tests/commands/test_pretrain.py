@@ -189,7 +189,9 @@ def test_cheap_variants_run_together(text_file, tmp_path):
 def test_streaming_runs(text_file, tmp_path, packing):
     options = ["--streaming", "--packing", packing, "--tokenizer_name", str(tmp_path / "tokenizer")]
     training.tokenizer().save_pretrained(tmp_path / "tokenizer")
-    words = [word for word in TINY if word not in ("--train_tokenizer", "--vocab_size", "120")]
+    words = [
+        word for word in TINY if word not in ("--train_tokenizer", "--vocab_size", "120", "--validation_share", "0.1")
+    ]
     assert main(["--train_file", text_file, "--output_dir", str(tmp_path / "run"), *words, *options]) == 0
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import shutil
-from functools import partial
 
 import numpy as np
 import pytest
@@ -134,7 +133,7 @@ def test_predictions_give_the_recorded_scores(several, task):
 
 
 def test_command_in_the_results_names_no_folder_of_the_machine(several, data_dir):
-    assert several.commands[0].startswith("predrec probe_glue ") and str(data_dir.parent) not in several.commands[0]
+    assert several.commands[0].startswith("predrec probe ") and str(data_dir.parent) not in several.commands[0]
 
 
 def test_tasks_of_the_paper_are_the_default(paper):
@@ -247,9 +246,13 @@ def test_training_alone_saves_heads_for_evaluation(probe):
 @pytest.fixture
 def refused(refusal, tmp_path, data_dir, encoder_dir):
     """Runs the command on SST-2 into the folder of `probe`, expects that it refuses, and returns the message."""
-    words = ["--data_dir", data_dir, "--output_dir", tmp_path / "run", "--seed", "0", *THREADS]
-    words += ["--models", f"tiny={encoder_dir}", "--tasks", "sst2"]
-    return partial(refusal, main, *words)
+
+    def run(*words: str) -> str:
+        machine = THREADS if "finetune" in words else MACHINE
+        common = ["--data_dir", data_dir, "--output_dir", tmp_path / "run", "--seed", "0", *machine]
+        return refusal(main, *common, "--models", f"tiny={encoder_dir}", "--tasks", "sst2", *words)
+
+    return run
 
 
 def test_evaluation_alone_explains_that_there_are_no_heads(refused):
@@ -302,6 +305,25 @@ def test_evaluation_alone_refuses_heads_of_as_many_other_rows(probe, refused, da
     rows = Dataset.from_parquet(str(path), cache_dir=str(tmp_path)).to_list()
     Dataset.from_list([rows[0] | {"label": 1 - rows[0]["label"]}, *rows[1:]]).to_parquet(path)
     assert "another training rows" in refused("--do_eval", "--seeds", "2", "--data_dir", str(other))
+
+
+def test_evaluation_alone_refuses_heads_of_texts_that_were_read_otherwise(probe, refused):
+    """Cut to another length, an encoder gives other vectors."""
+    probe("--do_train")
+    assert "another encoder or way to read texts with it" in refused(
+        "--do_eval", "--seeds", "2", "--max_seq_length", "8"
+    )
+
+
+def test_evaluation_alone_refuses_heads_of_other_draws_of_attention(probe, refused):
+    probe("--do_train", "--pooling", "attention", "--num_attention_draws", "3")
+    words = ["--do_eval", "--seeds", "2", "--pooling", "attention", "--num_attention_draws", "2"]
+    assert "another number of draws: 3, not 2" in refused(*words)
+
+
+@pytest.mark.parametrize("words", [["--do_eval", "false"], ["--do_train", "false", "--do_eval", "false"]])
+def test_probe_of_nothing_to_do_is_refused(refused, words):
+    assert "there is nothing to do" in refused(*words)
 
 
 def test_evaluation_alone_explains_damaged_heads(probe, refused, tmp_path):

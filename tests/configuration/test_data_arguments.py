@@ -44,6 +44,10 @@ def test_data_arguments_defaults_are_valid():
             {"streaming": True, "train_file": ["a.txt"], "train_tokenizer": True},
             r"`train_tokenizer` reads the corpus twice; with `streaming` give `tokenizer_name`",
         ),
+        (
+            {"streaming": True, "train_file": ["a.txt"], "validation_share": 0.2},
+            r"`validation_share` is not for `streaming`, which holds out the first 500 documents",
+        ),
         ({"context_scale": [0.5]}, r"`context_scale` is \[0.5\]; it must be two shares LO and HI with 0 <"),
         ({"context_scale": [0.5, 0.6, 0.7]}, r"`context_scale` is .*; it must be two shares"),
         ({"context_scale": [0.8, 0.6]}, r"`context_scale` is .*; it must be two shares"),

@@ -56,7 +56,7 @@ def value_of(name: str, recipe: str | None, *argv: str) -> Any:
         ("train_file: a.txt", ["a.txt"]),
         ("train_file: []", []),
         ("context_scale: [0.6, 0.8]", [0.6, 0.8]),
-        ("label_names:\n- a\n- b", ["a", "b"]),
+        ("validation_file:\n- a\n- b", ["a", "b"]),
         ("tokenizer_name: null", None),
         ("tokenizer_name: ~", None),
         ("tokenizer_name:", None),

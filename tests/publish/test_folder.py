@@ -41,9 +41,34 @@ def test_folder_that_holds_something_is_refused(source, tmp_path):
         check_output_dir(str(tmp_path / "notes"), str(source))
 
 
-def test_folder_that_a_killed_export_left_is_taken(source, tmp_path):
-    (tmp_path / "new" / ".export.partial").mkdir(parents=True)
+def test_what_a_killed_export_left_is_no_hindrance(source, tmp_path):
+    """It lies beside the folder, which is not there."""
+    (tmp_path / ".new.partial").mkdir()
+    (tmp_path / ".new.partial" / "half.txt").write_text("x")
     check_output_dir(str(tmp_path / "new"), str(source))
+    with new_folder(str(tmp_path / "new")) as folder:
+        (folder / "whole.txt").write_text("x")
+    assert [path.name for path in tmp_path.glob("*new*")] == ["new"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["whole.txt"]
+
+
+@pytest.mark.parametrize("call", range(1, 3))
+def test_export_that_is_killed_leaves_nothing_in_its_place(tmp_path, monkeypatch, call):
+    """Whichever rename it is killed at."""
+    calls, rename = [], os.replace
+
+    def dying(*paths):
+        calls.append(paths)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        rename(*paths)
+
+    (tmp_path / "new").mkdir()
+    monkeypatch.setattr(os, "replace", dying)
+    with pytest.raises(KeyboardInterrupt), new_folder(str(tmp_path / "new")) as folder:
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).write_text("x")
+    assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())
 
 
 def test_file_in_the_way_is_refused(source, tmp_path):

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from predrec.trainers.cpu import keep_freed_memory, use_all_cores
+from predrec.trainers.cpu import keep_freed_memory, own_cores, use_all_cores
 
 FAULTS = """
 import resource, sys, torch
@@ -54,3 +54,25 @@ def test_use_all_cores_shares_them_among_processes(threads, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     use_all_cores()
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, 8),
+        ({"LOCAL_WORLD_SIZE": "4"}, 2),
+        ({"LOCAL_WORLD_SIZE": "16"}, 1),
+        # A launcher inside one task of SLURM shares its cores; tasks that are processes have their own.
+        ({"LOCAL_WORLD_SIZE": "4", "SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "8"}, 2),
+        ({"LOCAL_WORLD_SIZE": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_CPUS_PER_TASK": "8"}, 8),
+        ({"LOCAL_WORLD_SIZE": "4", "SLURM_NTASKS_PER_NODE": "4"}, 2),
+        ({"LOCAL_WORLD_SIZE": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "3"}, 8),
+    ],
+)
+def test_process_uses_its_own_cores(monkeypatch, variables, expected):
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert own_cores() == expected

@@ -14,6 +14,7 @@ from predrec.data_collators import StreamedRows
 from predrec.errors import UserError
 from predrec.trainers.checkpoints import checkpoints_in, write_errors_explained
 from predrec.trainers.failures import RunFailedError, failures_explained
+from predrec.trainers.going_on import BegunCallback, going_on_explained
 from predrec.trainers.interrupt import _unless_parent_is_gone
 from tests import training
 
@@ -157,3 +158,16 @@ def test_error_that_is_no_failed_write_stays_as_it_is(tmp_path):
         write_errors_explained("a thing", tmp_path, tmp_path / "x"),
     ):
         raise RuntimeError("sizes differ")
+
+
+def test_what_fails_around_a_resume_is_not_the_checkpoints_fault(tmp_path):
+    """The first batch is fetched before the first update begins."""
+    explained = going_on_explained(tmp_path / "checkpoint-2", BegunCallback())
+    with pytest.raises(RunFailedError, match="process that loads data died"), explained, failures_explained(tmp_path):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+
+def test_explanation_is_given_once(tmp_path):
+    with pytest.raises(RunFailedError) as error, failures_explained(tmp_path), failures_explained(tmp_path):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+    assert str(error.value).count("process that loads data died") == 1

@@ -2,7 +2,10 @@
 
 from dataclasses import asdict
 
+import pytest
+
 from predrec.modeling.modeling_llm_jepa import LLMJepaObjective
+from predrec.trainers import PredRecTrainingArguments
 from predrec.trainers.llm_jepa_args import LLMJepaArguments
 
 CHANGED = {
@@ -34,3 +37,28 @@ def test_the_method_reaches_the_objective_with_its_lambda(tmp_path):
     for method, weight in (("ntp", 0.0), ("tube", 0.02)):
         objective = LLMJepaArguments(output_dir=str(tmp_path), method=method).objective()
         assert (objective.method, objective.jepa_lambda) == (method, weight)
+
+
+@pytest.mark.parametrize("kind", [PredRecTrainingArguments, LLMJepaArguments])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, True) for name in ("load_best_model_at_end", "do_predict", "batch_eval_metrics", "hub_always_push")),
+        *(("include_for_metrics", ["loss"]), ("eval_accumulation_steps", 2), ("label_names", ["labels"])),
+        *(("average_tokens_across_devices", False), ("label_smoothing_factor", 0.1)),
+    ],
+)
+def test_what_has_no_effect_is_refused(tmp_path, kind, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        kind(output_dir=str(tmp_path), save_strategy="steps", eval_strategy="steps", **{name: value})
+
+
+@pytest.mark.parametrize(("metric", "greater"), [("eval_mlm_accuracy", True), ("eval_jepa_loss", False)])
+def test_better_is_what_the_metric_says(tmp_path, metric, greater):
+    arguments = PredRecTrainingArguments(output_dir=str(tmp_path), metric_for_best_model=metric)
+    assert arguments.greater_is_better is greater
+
+
+def test_finished_models_are_not_pushed_by_training(tmp_path):
+    with pytest.raises(ValueError, match=r"`push_to_hub` is for encoders.*predrec push"):
+        LLMJepaArguments(output_dir=str(tmp_path), push_to_hub=True)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import time
 from functools import cache
 from hashlib import sha256
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from predrec.errors import UserError
 from predrec.trainers import PredRecTrainer
-from predrec.trainers.checkpoints import checkpoints_in
+from predrec.trainers.checkpoints import checkpoints_in, resume_point
 from predrec.trainers.ending import close_connections
 from predrec.trainers.streaming import STREAM_FILE
 from tests import training
@@ -292,17 +294,24 @@ def test_checkpoint_holds_what_resuming_needs(tmp_path):
     assert {"metric_sums_0.json", "recipe.json", "tokenizer.json", "config.json"} <= names
 
 
-@pytest.mark.parametrize(("save_steps", "limit"), [(1, 2), (5, 2), (1, 1)])
-def test_best_and_last_checkpoint_are_kept(tmp_path, monkeypatch, save_steps, limit):
+@pytest.mark.parametrize(
+    ("save_steps", "limit", "metric", "values"),
+    [
+        *((*how, "eval_mlm_loss", (5.0, 1.0, 4.0, 3.0, 2.0)) for how in ((1, 2), (5, 2), (1, 1))),
+        (1, 2, "eval_mlm_accuracy", (0.1, 0.3, 0.2, 0.05, 0.25)),
+    ],
+)
+def test_best_and_last_checkpoint_are_kept(tmp_path, monkeypatch, save_steps, limit, metric, values):
     """The best of five is the second, saved because it is the best; of the others only the last remains."""
-    losses = iter([5.0, 1.0, 4.0, 3.0, 2.0])
+    values = iter(values)
     options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": save_steps}
+    options["metric_for_best_model"] = metric
     trainer = training.trainer(tmp_path, max_steps=5, save_total_limit=limit, **options)
     original = trainer.evaluation_loop
 
     def scripted(*args, **kwargs):
         result = original(*args, **kwargs)
-        result.metrics["eval_mlm_loss"] = next(losses)
+        result.metrics[metric] = next(values)
         return result
 
     monkeypatch.setattr(trainer, "evaluation_loop", scripted)
@@ -359,3 +368,28 @@ def test_pushing_saves_the_export_not_the_whole_model(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "predrec"
     trainer.save_model(str(tmp_path / "checkpoint-1"), _internal_call=True)
     assert json.loads((tmp_path / "checkpoint-1/config.json").read_text())["model_type"] == "predrec_pretraining"
+
+
+def test_speed_after_a_resume_is_that_of_training(tmp_path):
+    """The first line counts the tokens since the last one before the stop, and the time since then."""
+
+    class Slow(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            time.sleep(0.1)
+
+    options = {"save_strategy": "steps", "save_steps": 1000, "max_steps": 10, "logging_steps": 5}
+    training.trainer(tmp_path, callbacks=[Slow(), StopAfter(9)], **options).train()
+    second = training.trainer(tmp_path, callbacks=[Slow()], **options)
+    second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-9"))
+    before, after = (entry["tokens_per_second"] for entry in second.state.log_history if "loss" in entry)
+    assert after == pytest.approx(before, rel=0.5)
+    (whole,) = training.logged(second, "train_runtime")
+    assert 1.0 <= whole < 10
+    assert "s, evaluation included" in (second.create_model_card() or (tmp_path / "README.md").read_text())
+
+
+def test_checkpoint_of_weights_alone_is_no_place_to_resume_from(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
+    training.trainer(tmp_path, save_only_model=True, **options).train()
+    with pytest.raises(UserError, match=r"checkpoint-2.*holds weights alone.*`save_only_model`"):
+        resume_point(tmp_path, True)

@@ -50,3 +50,14 @@ def test_other_lines_of_the_log_stay_as_they_are():
     logs = {"loss": 1.0, "test_runtime": -5.0}
     SpeedLog("eval").correct(logs)
     assert logs == {"loss": 1.0, "test_runtime": -5.0}
+
+
+@pytest.mark.parametrize("kind", ["packed", "isolated"])
+def test_evaluation_counts_rows(tmp_path, kind):
+    """A row of isolated documents is one, however many it holds."""
+    trainer = training.trainer(tmp_path, kind=kind)
+    rows = training.train_rows(kind)
+    found = trainer.evaluate(rows)
+    rate, seconds = found["eval_samples_per_second"], found["eval_runtime"]
+    assert rate * seconds == pytest.approx(len(rows), rel=0.01)
+    assert found["eval_steps_per_second"] * seconds == pytest.approx(-(-len(rows) // 8), rel=0.01)

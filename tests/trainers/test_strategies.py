@@ -9,7 +9,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import nn
 
 from predrec.commands.pretrain import main
-from predrec.trainers.strategies import REFUSED, check_strategy, in_step, is_sharded
+from predrec.trainers.strategies import REFUSED, check_strategy, in_step, is_sharded, precision
 from tests import training
 
 from ..commands.test_pretrain import TINY
@@ -142,3 +142,24 @@ def test_processes_of_a_sharded_model_make_equally_many_passes(own, expected):
 
 def test_processes_with_copies_make_their_own_passes():
     assert list(in_step(Loader(["a"]), accelerator())) == [("a", True)]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("no", "float64"), ("bf16", "bf16 autocast")])
+def test_precision_is_what_forward_passes_compute_in(kind, expected):
+    """Whoever decided it: here, as a launcher does, nobody's arguments."""
+    accelerator = SimpleNamespace(
+        device=torch.device("cpu"),
+        distributed_type=DistributedType.NO,
+        autocast=lambda: torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"),
+    )
+    assert precision(accelerator, torch.nn.Linear(1, 1, dtype=torch.float64)) == expected
+
+
+def test_precision_of_deepspeed_is_that_of_its_own_file():
+    settings = {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}
+    accelerator = SimpleNamespace(
+        device=torch.device("cpu"),
+        distributed_type=DistributedType.DEEPSPEED,
+        state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(deepspeed_config=settings)),
+    )
+    assert precision(accelerator, torch.nn.Linear(1, 1)) == "bf16 autocast"
