@@ -1,6 +1,5 @@
 """What the machine can do: its rate of matrix products, its name, its memory."""
 
-import os
 import platform
 import resource
 import time
@@ -8,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..trainers.cpu import usable_cores
 from ..trainers.hardware import device_name
 
 SHAPES = {"cpu": ((4096, 512, 2048), (2048, 2048, 2048), (4096, 4096, 4096)), "cuda": ((8192, 8192, 8192),) * 2}
@@ -54,7 +54,7 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
     """Returns what timings depend on."""
     return {
         "device": device_name(device),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": usable_cores(),
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,

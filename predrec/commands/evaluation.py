@@ -17,6 +17,7 @@ from ..eval.embeddings import Embedder, default_cache_dir
 from ..eval.encoder import load_encoder
 from ..eval.results import Results
 from ..eval.tasks import Split
+from ..trainers.cpu import usable_cores
 from .invocation import without_secrets
 
 
@@ -54,9 +55,8 @@ def _short(path: str) -> str:
 
 def set_threads(arguments: EncoderArguments) -> int:
     """Sets the CPU threads, every core unless told otherwise; returns how many."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(arguments.num_threads or cores)
-    return arguments.num_threads or cores
+    torch.set_num_threads(arguments.num_threads or usable_cores())
+    return torch.get_num_threads()
 
 
 def embedders(arguments: EncoderArguments, results: Results) -> Iterator[tuple[str, int, Embedder]]:

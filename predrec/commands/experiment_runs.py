@@ -1,7 +1,6 @@
 """One run of an experiment: training in a process of its own, probes, geometry, and the small file they leave."""
 
 import json
-import os
 import platform
 import shutil
 import signal
@@ -26,6 +25,7 @@ from ..experiments.definition import Arm, Experiment, Run, words_of
 from ..experiments.history import curves, evaluation_seconds, last, training_seconds, update_speeds
 from ..experiments.run_files import FORMAT, pack, write_run
 from ..trainers.checkpoints import DATA_FILE, checkpoints_in
+from ..trainers.cpu import usable_cores
 from . import analyze_representations, probe_glue
 
 COMMANDS = {"probe": ("probe_glue", probe_glue), "geometry": ("analyze_representations", analyze_representations)}
@@ -312,7 +312,7 @@ def model_entry(results: Results, run: Run) -> dict[str, Any] | None:
 
 def machine(num_threads: int | None) -> str:
     """Says in words what the run was made on."""
-    cores = num_threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = num_threads or usable_cores()
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     return f"{cores} CPU core{'s' if cores != 1 else ''}, {platform.machine()}"

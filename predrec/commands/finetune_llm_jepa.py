@@ -28,11 +28,11 @@ from ..trainers.checkpoints import check_data, check_recipe, refuse_differences,
 from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.curves import plot_training_curves
 from ..trainers.ending import close_connections
-from ..trainers.going_first import going_first
 from ..trainers.interrupt import InterruptCallback
 from ..trainers.language_models import prepare_language_model, prepare_language_tokenizer
 from ..trainers.llm_jepa_args import DEFAULT_LAMBDA, LLMJepaArguments
 from ..trainers.llm_jepa_trainer import LLMJepaTrainer, save_language_model
+from ..trainers.main_process import main_process_first
 from .answer_summary import add_answers, comparison
 from .evaluation import published_command
 from .language_data import Records, describe, encoded, load_all, record_encoder
@@ -94,7 +94,7 @@ def finetune(
     use_all_cores(training.num_threads)
     if training.device.type == "cpu":
         keep_freed_memory()
-    with going_first(training):
+    with main_process_first(training):
         records = load_all(data)
     runs = planned(training, run)
     all_settings = [settings_for(one, training, recipe) for one in runs]
@@ -195,7 +195,7 @@ def train(
     results: Results,
 ) -> int:
     """Trains one run, or goes on with it, and answers the test records into `results`; returns the exit code."""
-    with going_first(training):
+    with main_process_first(training):
         checkpoint = resume_point(training.output_dir, training.resume_from_checkpoint)
     if checkpoint is not None and not training.ignore_recipe_mismatch:
         parser = RecipeParser(ARGUMENTS)

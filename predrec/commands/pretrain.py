@@ -48,11 +48,11 @@ from ..trainers.disk import estimate, free_bytes
 from ..trainers.ending import close_connections
 from ..trainers.export import EXPORT_STAGING
 from ..trainers.failures import RunFailedError, failures_explained
-from ..trainers.going_first import going_first
-from ..trainers.going_on import BegunCallback, going_on_explained
 from ..trainers.interrupt import InterruptCallback
+from ..trainers.main_process import main_process_first
 from ..trainers.model_size import check_memory
 from ..trainers.optimizers import try_optimizer
+from ..trainers.resuming import BegunCallback, resume_errors_explained
 from ..trainers.trained_weights import check_fits, load_masked_lm
 from .invocation import next_command, typed_folder, without_secrets
 
@@ -145,7 +145,7 @@ def pretrain(
     for name in ("do_train", "do_eval"):
         if recipe.get(name) is False:
             raise UserError(f"`{name}` cannot be false: this command trains. To evaluate nothing: `eval_strategy no`.")
-    with going_first(training):
+    with main_process_first(training):
         checkpoint = resume_point(training.output_dir, training.resume_from_checkpoint)
     if checkpoint is not None and not training.ignore_recipe_mismatch:
         parser = RecipeParser(ARGUMENTS)
@@ -155,7 +155,7 @@ def pretrain(
     use_all_cores(training.num_threads)
     encoder_config = model_arguments.loaded_encoder_config() if model_arguments.init_from else None
     set_seed(training.seed)
-    with going_first(training):
+    with main_process_first(training):
         corpus = load_data(data, training.seed)
         tokenizer = prepare_tokenizer(data, model_arguments, corpus, checkpoint)
         train_rows, eval_rows = prepare_rows(data, corpus, tokenizer)
@@ -211,7 +211,7 @@ def pretrain(
 
     with failures_explained(training.output_dir):
         try:
-            with going_on_explained(checkpoint, begun), failures_explained(training.output_dir):
+            with resume_errors_explained(checkpoint, begun), failures_explained(training.output_dir):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             interrupt.restore()  # Training that fails does not get to its end, where it would.

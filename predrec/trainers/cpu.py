@@ -19,10 +19,14 @@ def use_all_cores(num_threads: int | None = None) -> None:
     torch.set_num_threads(num_threads or own_cores())
 
 
+def usable_cores() -> int:
+    """Returns how many cores this process may use, whoever else uses them, too."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def own_cores() -> int:
     """Returns how many cores this process has to itself: its share of the machine's, or what SLURM gave its task."""
-    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes, cores = os.environ.get("LOCAL_WORLD_SIZE", "1"), usable_cores()
     if processes != "1" and os.environ.get("SLURM_NTASKS_PER_NODE") == processes:
         # Each process is a task, which sees its own cores alone where SLURM binds it to them.
         return int(os.environ.get("SLURM_CPUS_PER_TASK", max(1, cores // int(processes))))

@@ -14,8 +14,8 @@ from predrec.data_collators import StreamedRows
 from predrec.errors import UserError
 from predrec.trainers.checkpoints import checkpoints_in, write_errors_explained
 from predrec.trainers.failures import RunFailedError, failures_explained
-from predrec.trainers.going_on import BegunCallback, going_on_explained
 from predrec.trainers.interrupt import _unless_parent_is_gone
+from predrec.trainers.resuming import BegunCallback, resume_errors_explained
 from tests import training
 
 
@@ -162,7 +162,7 @@ def test_error_that_is_no_failed_write_stays_as_it_is(tmp_path):
 
 def test_what_fails_around_a_resume_is_not_the_checkpoints_fault(tmp_path):
     """The first batch is fetched before the first update begins."""
-    explained = going_on_explained(tmp_path / "checkpoint-2", BegunCallback())
+    explained = resume_errors_explained(tmp_path / "checkpoint-2", BegunCallback())
     with pytest.raises(RunFailedError, match="process that loads data died"), explained, failures_explained(tmp_path):
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from predrec.trainers.going_first import going_first
+from predrec.trainers.main_process import main_process_first
 from tests import training
 from tests.processes import in_two_processes
 
@@ -12,19 +12,19 @@ SCRIPT = """
 import json, sys, time
 from pathlib import Path
 from predrec.trainers.ending import close_connections
-from predrec.trainers.going_first import going_first
+from predrec.trainers.main_process import main_process_first
 from tests import training
 
 folder = Path(sys.argv[1])
 args = training.training_arguments(folder / "run", ddp_timeout=2)
-with going_first(args):
+with main_process_first(args):
     there = (folder / "prepared").exists()
     if args.process_index == 0:
         time.sleep(4)
         (folder / "prepared").touch()
 failed = ""
 try:
-    with going_first(args):
+    with main_process_first(args):
         raise ValueError(f"rank {args.process_index}")
 except ValueError as error:
     failed = str(error)
@@ -43,6 +43,6 @@ def test_others_wait_for_the_first_however_long_it_takes(tmp_path):
 
 def test_single_process_waits_for_nobody(tmp_path):
     steps = []
-    with going_first(training.training_arguments(tmp_path)):
+    with main_process_first(training.training_arguments(tmp_path)):
         steps.append("inside")
     assert steps == ["inside"]

@@ -21,7 +21,7 @@ class BegunCallback(TrainerCallback):
 
 
 @contextmanager
-def going_on_explained(checkpoint: Path | None, callback: BegunCallback) -> Iterator[None]:
+def resume_errors_explained(checkpoint: Path | None, callback: BegunCallback) -> Iterator[None]:
     """Turns what is raised while a checkpoint is taken up into a [`UserError`] that names it."""
     try:
         yield

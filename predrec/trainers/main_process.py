@@ -12,7 +12,7 @@ PATIENCE = timedelta(days=2)
 
 
 @contextmanager
-def going_first(args: TrainingArguments) -> Iterator[None]:
+def main_process_first(args: TrainingArguments) -> Iterator[None]:
     """Lets the first process of each machine run the block alone; then the others do, and find what it has cached.
 
     `TrainingArguments.main_process_first` waits in the group that trains: NCCL aborts it, and with it every process,
