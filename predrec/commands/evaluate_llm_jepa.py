@@ -138,8 +138,9 @@ def trained_as(path: str, arguments: LLMEvaluationArguments) -> tuple[LLMDataArg
 def view_states(
     model: nn.Module, encoder: RecordEncoder, records: Sequence[TwoViews], batch_size: int, layer: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns predictions and targets of records, `(num_records, hidden_size)`, exactly as in training, and numbers
-    that are equal where targets are."""
+    """Returns predictions and targets of records, `(num_records, hidden_size)`, and numbers that are equal where
+    targets are. As in training, but that targets are of the model itself, not of an average (`target_grad` ema).
+    """
     dataset, _ = encoded("test_file", records, encoder)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder, device = base.base_model, next(model.parameters()).device

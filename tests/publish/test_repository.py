@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, LlamaConfig, LlamaForCausalLM
 from yaml import safe_dump, safe_load
 
 from predrec.commands import export
@@ -20,6 +20,7 @@ from predrec.errors import UserError
 from predrec.publish.repository import (
     ABSOLUTE_PATH,
     MARK,
+    _incomplete,
     assemble,
     published_files,
     tree,
@@ -561,3 +562,12 @@ def test_assemble_can_publish_what_it_made(assembled, folder):
 def test_published_files_are_sorted_and_unique(assembled):
     found = published_files(assembled)
     assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_language_models_load_completely(tmp_path, tied):
+    """With their output layer, whether it is that of the embeddings or not."""
+    size = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = LlamaConfig(**size, num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=tied)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    assert list(_incomplete(tmp_path)) == []
