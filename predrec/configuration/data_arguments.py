@@ -61,7 +61,9 @@ CONFLICTS: tuple[tuple[Callable[["DataArguments"], Any], str], ...] = (
         "`train_tokenizer` reads the corpus twice; with `streaming` give `tokenizer_name`.",
     ),
     (
-        lambda given: given.streaming and given.validation_share != DataArguments.validation_share,
+        lambda given: (
+            given.streaming and not given.validation_file and given.validation_share != DataArguments.validation_share
+        ),
         "`validation_share` is not for `streaming`, which holds out the first 500 documents: leave it out.",
     ),
 )

@@ -375,16 +375,16 @@ def test_speed_after_a_resume_is_that_of_training(tmp_path):
 
     class Slow(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     options = {"save_strategy": "steps", "save_steps": 1000, "max_steps": 10, "logging_steps": 5}
     training.trainer(tmp_path, callbacks=[Slow(), StopAfter(9)], **options).train()
     second = training.trainer(tmp_path, callbacks=[Slow()], **options)
     second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-9"))
-    before, after = (entry["tokens_per_second"] for entry in second.state.log_history if "loss" in entry)
-    assert after == pytest.approx(before, rel=0.5)
+    (line,) = [entry for entry in second.state.log_history if entry.get("step") == 10 and "loss" in entry]
+    assert line["tokens_per_second"] <= line["tokens"] / (5 * 0.2)
     (whole,) = training.logged(second, "train_runtime")
-    assert 1.0 <= whole < 10
+    assert whole >= 10 * 0.2
     assert "s, evaluation included" in (second.create_model_card() or (tmp_path / "README.md").read_text())
 
 
