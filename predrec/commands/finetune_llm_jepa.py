@@ -32,7 +32,7 @@ from ..trainers.interrupt import InterruptCallback
 from ..trainers.language_models import prepare_language_model, prepare_language_tokenizer
 from ..trainers.llm_jepa_args import DEFAULT_LAMBDA, LLMJepaArguments
 from ..trainers.llm_jepa_trainer import LLMJepaTrainer, save_language_model
-from ..trainers.main_process import main_process_first
+from ..trainers.main_process import main_process_first, waiting_at_the_end
 from .answer_summary import add_answers, comparison
 from .evaluation import published_command
 from .language_data import Records, describe, encoded, load_all, record_encoder
@@ -264,30 +264,30 @@ def train(
         say(training, f"stopped at step {trainer.state.global_step}; go on with `--resume_from_checkpoint true`")
         return 128 + interrupt.signal_number
     trainer.save_model()
-    if trainer.is_world_process_zero():
-        directory = Path(training.output_dir)
-        plot_training_curves(trainer.state.log_history, directory / "training_curves.png")
-        write_recipe(directory / "recipe.yaml", published_recipe(training, recipe), RECIPE_TITLE)
-        if run.generate and records.test:
-            rows = answer(
-                objective.causal_lm,
-                encoder,
-                records.test,
-                data.task,
-                run.max_new_tokens,
-                run.generation_batch_size,
-            )
-            write_answers(directory / "answers.jsonl", rows)
-            add_answers(results, one.method, run_number(one, run), data.task, rows, trainer, training.output_dir)
-            write_results(directory, results)
-            trainer.answer_shares = verdict_means(rows)
-        trainer.example_prompt = tokenizer.decode(encoder.prompt_ids(replace(records.train[0], text=PLACEHOLDER)))
-        if run.strip_predictor_tokens:
-            strip_predictor_tokens(model, tokenizer)
-            save_language_model(model, str(directory))
-            plain_tokenizer.save_pretrained(directory)
-        trainer.create_model_card()
-    trainer.accelerator.wait_for_everyone()
+    with waiting_at_the_end(training):  # For the one that answers.
+        if trainer.is_world_process_zero():
+            directory = Path(training.output_dir)
+            plot_training_curves(trainer.state.log_history, directory / "training_curves.png")
+            write_recipe(directory / "recipe.yaml", published_recipe(training, recipe), RECIPE_TITLE)
+            if run.generate and records.test:
+                rows = answer(
+                    objective.causal_lm,
+                    encoder,
+                    records.test,
+                    data.task,
+                    run.max_new_tokens,
+                    run.generation_batch_size,
+                )
+                write_answers(directory / "answers.jsonl", rows)
+                add_answers(results, one.method, run_number(one, run), data.task, rows, trainer, training.output_dir)
+                write_results(directory, results)
+                trainer.answer_shares = verdict_means(rows)
+            trainer.example_prompt = tokenizer.decode(encoder.prompt_ids(replace(records.train[0], text=PLACEHOLDER)))
+            if run.strip_predictor_tokens:
+                strip_predictor_tokens(model, tokenizer)
+                save_language_model(model, str(directory))
+                plain_tokenizer.save_pretrained(directory)
+            trainer.create_model_card()
     del trainer, objective
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

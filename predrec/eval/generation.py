@@ -77,7 +77,8 @@ def greedy(
         suppress_tokens=list(suppress_ids) or None,
     )
     answers: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    # The longest first: what does not fit into memory does not fit at once.
+    order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
     owner = getattr(model, "get_base_model", lambda: model)()  # Below adapters.
     training, own_config = model.training, owner.generation_config
     # `generate` fills what a configuration leaves open from the model's own.

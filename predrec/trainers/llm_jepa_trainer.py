@@ -20,7 +20,7 @@ from .language_card import write_language_card
 from .llm_jepa_args import LLMJepaArguments
 from .objective_trainer import ObjectiveTrainer
 from .strategies import is_sharded
-from .view_geometry import view_measures
+from .view_geometry import MOST, view_measures
 
 logger = logging.get_logger(__name__)
 
@@ -129,7 +129,7 @@ class LLMJepaTrainer(ObjectiveTrainer):
         kept: list[tuple[Tensor, Tensor, Tensor]] = []
 
         def keep(module: LLMJepaModel, inputs: Any, options: dict[str, Tensor], output) -> None:
-            if output.source_states is not None:
+            if output.source_states is not None and sum(len(states[0]) for states in kept) < MOST:
                 states = output.source_states.float(), output.target_states.float(), options["pair_numbers"]
                 kept.append(tuple(value.cpu() for value in states))
 
@@ -143,7 +143,9 @@ class LLMJepaTrainer(ObjectiveTrainer):
         # With fewer batches than processes, some have none.
         states = torch.empty(0, self.model.config.get_text_config().hidden_size)
         kept = kept or [(states, states, torch.empty(0, dtype=torch.long))]
-        measured = view_measures(*self._of_all_processes(*(torch.cat(parts) for parts in zip(*kept, strict=True))))
+        measured = view_measures(
+            *self._of_all_processes(*(torch.cat(parts)[:MOST] for parts in zip(*kept, strict=True)))
+        )
         result.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in measured.items()})
         if self.args.method == "llm_jepa" and measured.get("collapsed"):
             logger.warning(

@@ -14,6 +14,7 @@ from transformers import AutoModel, DataCollatorWithPadding
 
 from predrec.commands.probe_glue import main, record_scores
 from predrec.configuration.evaluation_arguments import POOLINGS
+from predrec.configuration.probe_arguments import GlueTrainingArguments
 from predrec.eval import tasks
 from predrec.eval.embeddings import Embedder
 from predrec.eval.encoder import load_encoder
@@ -700,3 +701,11 @@ def test_fine_tuning_refuses_what_is_no_checkpoint(refused):
 def test_evaluation_alone_refuses_to_resume(refused):
     message = refused("--mode", "finetune", "--do_eval", "--resume_from_checkpoint", "true")
     assert "`resume_from_checkpoint` has no effect without `--do_train`" in message
+
+
+@pytest.mark.parametrize("name", ["n_gpu", "world_size"])
+@pytest.mark.parametrize("mode", [[], ["--mode", "finetune", "--seeds", "1"]])
+def test_several_gpus_or_processes_are_refused(refused, monkeypatch, name, mode):
+    """On several GPUs, the stock Trainer would train on batches that are as many times as large."""
+    monkeypatch.setattr(GlueTrainingArguments, name, property(lambda self: 8))
+    assert "one process on one GPU" in refused(*mode)

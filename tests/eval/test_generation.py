@@ -67,6 +67,18 @@ def test_batches_give_what_each_prompt_gives_alone(model, never_generated, batch
     assert greedy(model, PROMPTS, **options) == expected
 
 
+def test_longest_prompts_come_first(model, never_generated):
+    """What does not fit into memory does not fit at once, and not after hours."""
+    widths = []
+    generate = model.generate
+    model.generate = lambda **batch: (widths.append(batch["input_ids"].shape[1]), generate(**batch))[1]
+    try:
+        greedy(model, PROMPTS, stop_ids={never_generated}, pad_id=PAD, max_new_tokens=2, batch_size=1)
+    finally:
+        del model.generate
+    assert widths == sorted(map(len, PROMPTS), reverse=True) and len(set(widths)) > 1
+
+
 def test_every_stop_token_ends_an_answer_and_is_left_out(model):
     free = [by_hand(model, prompt, set(), 12) for prompt in PROMPTS]
     stops = {free[0][3], free[2][2]}

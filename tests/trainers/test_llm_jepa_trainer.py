@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Mi
 
 from predrec.modeling import llm_flops
 from predrec.modeling.llm_flops import skips_views
-from predrec.trainers import llm_jepa_trainer
+from predrec.trainers import llm_jepa_trainer, view_geometry
 from predrec.trainers.adapters import with_lora
 from predrec.trainers.language_models import load_trained
 from predrec.trainers.llm_jepa_trainer import load_language_model
@@ -203,6 +203,17 @@ def test_every_method_is_measured_alike(tmp_path):
         expected = ("ntp_loss", "matched_cosine", "mismatched_cosine", "effective_rank", "retrieval")
         assert all(f"eval_{name}" in last for name in expected), method
         assert ("jepa_loss" in last) == (method != "ntp")
+
+
+def test_no_more_views_are_kept_than_are_compared(tmp_path, monkeypatch):
+    """Of a large evaluation set, all would have to fit beside the model, and be sent to every process."""
+    for module in (llm_jepa_trainer, view_geometry):
+        monkeypatch.setattr(module, "MOST", 6)
+    trainer, seen = llm_training.trainer(tmp_path, per_device_eval_batch_size=4), []
+    gather = trainer._of_all_processes
+    trainer._of_all_processes = lambda *values: (seen.append([len(value) for value in values]), gather(*values))[1]
+    found = trainer.evaluate()
+    assert seen == [[6, 6, 6]] and found["eval_effective_rank"] <= 6
 
 
 @pytest.mark.parametrize(("method", "said"), [("llm_jepa", True), ("ntp", False)])

@@ -12,7 +12,7 @@ SCRIPT = """
 import json, sys, time
 from pathlib import Path
 from predrec.trainers.ending import close_connections
-from predrec.trainers.main_process import main_process_first
+from predrec.trainers.main_process import main_process_first, waiting_at_the_end
 from tests import training
 
 folder = Path(sys.argv[1])
@@ -28,7 +28,11 @@ try:
         raise ValueError(f"rank {args.process_index}")
 except ValueError as error:
     failed = str(error)
-(folder / f"{args.process_index}.json").write_text(json.dumps([there, failed]))
+with waiting_at_the_end(args):
+    if args.process_index == 0:
+        time.sleep(4)
+        (folder / "answered").touch()
+(folder / f"{args.process_index}.json").write_text(json.dumps([there, failed, (folder / "answered").exists()]))
 close_connections()
 """
 
@@ -38,7 +42,7 @@ def test_others_wait_for_the_first_however_long_it_takes(tmp_path):
     """Twice as long as `ddp_timeout` here. What the first raises, the others find out for themselves."""
     in_two_processes(SCRIPT, tmp_path)
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
-    assert found == [[False, "rank 0"], [True, "rank 1"]]
+    assert found == [[False, "rank 0", True], [True, "rank 1", True]]
 
 
 def test_single_process_waits_for_nobody(tmp_path):
