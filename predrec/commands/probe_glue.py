@@ -44,8 +44,10 @@ def probe_glue(parsed: list[Any], given: dict[str, Any], typed: str) -> int:
         training.do_train = training.do_eval = True
     if not (training.do_train or training.do_eval):
         raise UserError("`do_train` and `do_eval` are false: there is nothing to do. Pass one of them, or neither.")
-    if training.n_gpu > 1 or training.world_size > 1:
-        raise UserError("Heads and fine-tuning take one process on one GPU: set CUDA_VISIBLE_DEVICES=0, no launcher.")
+    if training.world_size > 1:
+        raise UserError("This command takes one process: start it without a launcher.")
+    if training.n_gpu > 1 and probe_arguments.mode == "finetune":
+        raise UserError("Fine-tuning takes one GPU, or batches would be larger: set CUDA_VISIBLE_DEVICES=0.")
     started = time.perf_counter()
     set_threads(encoder_arguments)
     tasks = [find_task(name) for name in task_arguments.names(PAPER_TASKS)]

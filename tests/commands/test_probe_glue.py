@@ -703,9 +703,19 @@ def test_evaluation_alone_refuses_to_resume(refused):
     assert "`resume_from_checkpoint` has no effect without `--do_train`" in message
 
 
-@pytest.mark.parametrize("name", ["n_gpu", "world_size"])
 @pytest.mark.parametrize("mode", [[], ["--mode", "finetune", "--seeds", "1"]])
-def test_several_gpus_or_processes_are_refused(refused, monkeypatch, name, mode):
-    """On several GPUs, the stock Trainer would train on batches that are as many times as large."""
-    monkeypatch.setattr(GlueTrainingArguments, name, property(lambda self: 8))
-    assert "one process on one GPU" in refused(*mode)
+def test_several_processes_are_refused(refused, monkeypatch, mode):
+    """All would write the same results."""
+    monkeypatch.setattr(GlueTrainingArguments, "world_size", property(lambda self: 8))
+    assert "takes one process" in refused(*mode)
+
+
+def test_fine_tuning_on_several_gpus_is_refused(refused, monkeypatch):
+    """The stock Trainer would train on batches that are as many times as large."""
+    monkeypatch.setattr(GlueTrainingArguments, "n_gpu", property(lambda self: 8))
+    assert "takes one GPU" in refused("--mode", "finetune", "--seeds", "1")
+
+
+def test_frozen_encoders_are_probed_beside_other_gpus(probe, monkeypatch):
+    monkeypatch.setattr(GlueTrainingArguments, "n_gpu", property(lambda self: 8))
+    assert probe().records
