@@ -37,11 +37,14 @@ def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Reference:
         Devlin et al., 2019, https://arxiv.org/abs/1810.04805
     """
+    return cross_entropy_sum(logits, labels) / labels.ne(-100).sum().clamp(min=1)
+
+
+def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of what [`masked_lm_loss`] is the mean of, in float32 and without a float32 copy of the logits."""
     if torch.compiler.is_compiling():  # The compiler fuses this by itself.
-        total = F.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
-    else:
-        total = _CrossEntropySum.apply(logits, labels)
-    return total / labels.ne(-100).sum().clamp(min=1)
+        return F.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
+    return _CrossEntropySum.apply(logits, labels)
 
 
 class _CrossEntropySum(torch.autograd.Function):

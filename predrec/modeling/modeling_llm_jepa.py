@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.utils import ModelOutput
 
 from .gathering import process_count
 from .latent_views import Distance, Separation, encode_views, find_separation, tube_loss, view_distance
+from .losses import cross_entropy_sum
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,7 @@ class LLMJepaModel(nn.Module):
         )
         # Data-parallel training averages gradients over processes, so each divides by its share of the update.
         divisor = num_labels if labels_in_update is None else labels_in_update / process_count()
-        # The model's own loss, so that without the second term this is ordinary training to the last bit.
-        ntp = self.base.loss_function(
-            logits=outputs.logits,
-            labels=labels,
-            vocab_size=self.config.get_text_config().vocab_size,
-            num_items_in_batch=divisor,
-        )
+        ntp = self._next_token_loss(outputs.logits, labels, divisor)
         loss = objective.gamma * ntp
         jepa, source, target = None, None, None
         trained = objective.method == "llm_jepa" and objective.jepa_lambda != 0 and not skip_jepa
@@ -178,6 +175,19 @@ class LLMJepaModel(nn.Module):
             source_states=None if source is None else source.detach(),
             target_states=None if target is None else target.detach(),
         )
+
+    def _next_token_loss(self, logits: Tensor, labels: Tensor, divisor: Tensor) -> Tensor:
+        """The model's own loss, so that without the second term this is ordinary training.
+
+        To the last bit in float32. Of logits in half precision the stock loss keeps several copies in float32, which
+        with a large vocabulary are most of the memory; there it is computed without them.
+        """
+        own = self.base.loss_function
+        if logits.dtype.itemsize < 4 and own is ForCausalLMLoss:
+            following = F.pad(labels[:, 1:], (0, 1), value=-100)
+            return cross_entropy_sum(logits.flatten(0, 1), following.flatten()) / divisor
+        size = self.config.get_text_config().vocab_size
+        return own(logits=logits, labels=labels, vocab_size=size, num_items_in_batch=divisor)
 
     def encode_views(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Returns predictions and targets, `(batch_size, hidden_size)`, with the gradient that `target_grad` says."""

@@ -19,8 +19,9 @@ def add_predictor_tokens(
 ) -> tuple[int, ...]:
     """Adds predictor tokens to a tokenizer and a model, or finds them there.
 
-    Embeddings grow only when the vocabulary has no free row; rows that pad the vocabulary are used first. The new
-    rows, of input and output embeddings, are the mean of the old ones plus noise of 2 % of their standard deviation.
+    Embeddings grow only when the vocabulary has no free row, see [`grow_vocabulary`]; rows that pad it are used first.
+    The new rows, of input and output embeddings, are the mean of the old ones plus noise of 2 % of their standard
+    deviation.
 
     Args:
         model (`PreTrainedModel`): A causal language model; `config.predictor_token_ids` will name the tokens.
@@ -44,17 +45,34 @@ def add_predictor_tokens(
         first = len(tokenizer)
         tokenizer.add_special_tokens({"extra_special_tokens": new}, replace_extra_special_tokens=False)
         fresh = tokenizer.convert_tokens_to_ids(new)
-        if max(fresh) >= rows:
-            model.resize_token_embeddings(max(fresh) + 1, mean_resizing=False)
+        grow_vocabulary(model, max(fresh) + 1)
+        written = sorted({*fresh, *_added_rows(model, rows)})
         generator = torch.Generator().manual_seed(seed)
         for embeddings in _embeddings(model):
-            _initialise(embeddings.weight, fresh, first, generator)
+            _initialise(embeddings.weight, written, first, generator)
         model.config.vocab_rows_before_predictor_tokens = rows
     ids = tuple(tokenizer.convert_tokens_to_ids(names))
     model.config.predictor_token_ids = list(ids)
     if ids and model.generation_config is not None:
-        model.generation_config.suppress_tokens = sorted({*(model.generation_config.suppress_tokens or []), *ids})
+        silent = {*ids, *_added_rows(model, getattr(model.config, "vocab_rows_before_predictor_tokens", rows))}
+        model.generation_config.suppress_tokens = sorted({*(model.generation_config.suppress_tokens or []), *silent})
     return ids
+
+
+def grow_vocabulary(model: PreTrainedModel, size: int) -> None:
+    """Gives a model embeddings for at least `size` tokens, as even in number as they were.
+
+    A table of 128,256 rows becomes one of 128,320: matrix products with an odd number of rows are slower on GPUs. Of
+    the largest power of two in the old number, 64 at most, the new one is a multiple.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if size > rows:
+        evenness = min(rows & -rows, 64)
+        model.resize_token_embeddings(size, pad_to_multiple_of=evenness, mean_resizing=False)
+
+
+def _added_rows(model: PreTrainedModel, before: int) -> range:
+    return range(before, model.get_input_embeddings().weight.shape[0])
 
 
 def predictor_ids_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -73,13 +91,15 @@ def strip_predictor_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenize
     if not ids:
         return tokenizer
     rows = getattr(model.config, "vocab_rows_before_predictor_tokens", None)
-    if rows is not None and rows < model.get_input_embeddings().weight.shape[0]:
+    added = () if rows is None else _added_rows(model, rows)
+    if added:
         model.resize_token_embeddings(rows, mean_resizing=False)
     for name in ("predictor_token_ids", "vocab_rows_before_predictor_tokens"):
         if hasattr(model.config, name):
             delattr(model.config, name)
     if model.generation_config is not None and model.generation_config.suppress_tokens:
-        kept = [token_id for token_id in model.generation_config.suppress_tokens if token_id not in ids]
+        silent = {*ids, *added}
+        kept = [token_id for token_id in model.generation_config.suppress_tokens if token_id not in silent]
         model.generation_config.suppress_tokens = kept or None
     return _without(tokenizer, {NAME.format(number) for number in range(1, MAX_PREDICTOR_TOKENS + 1)})
 
@@ -92,7 +112,7 @@ def _embeddings(model: PreTrainedModel) -> list[nn.Module]:
 
 
 def _initialise(weight: Tensor, fresh: Sequence[int], before: int, generator: torch.Generator) -> None:
-    """Writes the new rows: the mean of the `before` old ones and a little noise."""
+    """Writes new rows: the mean of the `before` old ones and a little noise."""
     with torch.no_grad():
         old = weight[:before].float()
         noise = torch.randn(len(fresh), weight.shape[1], generator=generator).to(weight.device)

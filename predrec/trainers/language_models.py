@@ -24,6 +24,7 @@ from ..configuration.suggestions import did_you_mean
 from ..data_collators.chat_tokenizer import train_chat_tokenizer
 from ..errors import UserError
 from ..modeling.flash import half_for_flash
+from ..modeling.predictor_tokens import grow_vocabulary
 
 CANNOT_LOAD = (
     *(OSError, ValueError, RuntimeError, KeyError, ImportError, AttributeError, TypeError),
@@ -177,8 +178,7 @@ def load_trained(path: str | Path, trust_remote_code: bool = False) -> tuple[nn.
         base = AutoModelForCausalLM.from_pretrained(
             base_name, trust_remote_code=trust_remote_code, dtype=torch.float32
         )
-        if len(tokenizer) > base.get_input_embeddings().weight.shape[0]:
-            base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        grow_vocabulary(base, len(tokenizer))
         return PeftModel.from_pretrained(base, str(path)).eval(), tokenizer
     except CANNOT_LOAD as error:
         what = f"the adapters at {str(path)!r}" if adapter.is_file() else f"{str(path)!r}"

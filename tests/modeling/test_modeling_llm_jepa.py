@@ -54,6 +54,39 @@ def test_without_the_second_term_it_is_ordinary_training_to_the_bit(tmp_path, me
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_half_precision_keeps_no_logits_in_float32_and_has_the_loss_of_float32(parts):
+    model, dataset = made(method="ntp")
+    batch, size = batch_of(dataset), model.config.vocab_size
+    labels = batch["labels"].ne(-100).sum() * parts
+    kept = []
+
+    def keep(value):
+        kept.append(value)
+        return value
+
+    with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        output = model(**batch, labels_in_update=labels)
+    assert {value.dtype for value in kept if value.shape[-1:] == (size,) and value.ndim > 1} == {torch.bfloat16}
+    output.loss.backward()
+    ours = gradients(model)
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.causal_lm(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        stock = model.base.loss_function(logits, batch["labels"], size, num_items_in_batch=labels)
+    torch.testing.assert_close(output.loss, stock)
+    stock.backward()
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(ours[name], gradient, atol=2e-3, rtol=2e-2)
+
+
+def test_a_model_with_a_loss_of_its_own_keeps_it_in_half_precision(monkeypatch):
+    model, dataset = made(method="ntp")
+    monkeypatch.setattr(type(model.base), "loss_function", staticmethod(lambda logits, **_: logits.sum() * 0 + 7))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(**batch_of(dataset)).ntp_loss == 7
+
+
 def test_the_loss_is_the_weighted_sum_of_what_is_reported():
     model, dataset = made(jepa_lambda=2.0, gamma=0.5)
     batch = batch_of(dataset)

@@ -27,7 +27,35 @@ def test_the_one_that_is_read_is_number_one(pair, count):
     model, tokenizer = pair
     ids = add_predictor_tokens(model, tokenizer, count)
     assert tokenizer.convert_ids_to_tokens(list(ids)) == [NAME.format(number) for number in range(count, 0, -1)]
-    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer)
+    assert model.get_input_embeddings().weight.shape[0] >= len(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("before", "count", "after"), [(384, 1, 448), (384, 10, 448), (376, 3, 384), (381, 2, 383), (384, 0, 384)]
+)
+def test_a_table_stays_as_even_as_it_was(before, count, after):
+    """Products with an odd number of rows are slower on GPUs."""
+    tokenizer = causal.tokenizer("qwen")
+    model = causal.model(vocab_size=before)
+    tokenizer.add_tokens([f"<{number}>" for number in range(before - len(tokenizer))])
+    add_predictor_tokens(model, tokenizer, count)
+    assert model.get_input_embeddings().weight.shape[0] == model.lm_head.weight.shape[0] == after
+    assert model.config.vocab_size == after and len(tokenizer) == before + count
+
+
+def test_rows_that_only_make_it_even_are_never_generated_and_go_again():
+    tokenizer = causal.tokenizer("qwen")
+    tokenizer.add_tokens([f"<{number}>" for number in range(384 - len(tokenizer))])
+    model = causal.model(vocab_size=384)
+    add_predictor_tokens(model, tokenizer, 2)
+    with torch.no_grad():
+        model.lm_head.weight[384:] = 100 * model.lm_head.weight[:300].abs().sum(0)
+        model.lm_head.weight[400:] *= -1
+    before = generate(model, tokenizer)
+    assert max(before) < 384
+    plain = strip_predictor_tokens(model, tokenizer)
+    assert generate(model, plain) == before and model.lm_head.weight.shape[0] == 384
+    assert model.generation_config.suppress_tokens is None
 
 
 def test_other_special_tokens_stay(pair):
