@@ -1,11 +1,22 @@
 """The one exception for what a user can mend."""
 
+from collections.abc import Sequence
+
 LONGEST = 2000
 """Characters of a message on one line; what is longer holds a value, and the middle of it is left out."""
 
 
 class UserError(ValueError):
-    """Something the user gave cannot work. The message names the field, the value, and what to do instead."""
+    """Something the user gave cannot work. The message names the field, the value, and what to do instead.
+
+    Args:
+        message (`str`): Shown on one line.
+        details (`Sequence[str]`, *optional*): Lines below it: a list, the end of a log, a command to type.
+    """
+
+    def __init__(self, message: str, details: Sequence[str] = ()):
+        super().__init__("\n  ".join([message, *details]))
+        self.message, self.details = message, tuple(details)
 
 
 def reason_of(error: BaseException) -> str:

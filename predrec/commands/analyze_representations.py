@@ -19,6 +19,7 @@ from ..eval.geometry import measure_geometry
 from ..eval.probes import ProbeSettings, train_probe
 from ..eval.results import Results, add_record, write_results
 from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_splits
+from .entry import command
 from .evaluation import embedders, joined, run, set_threads, table
 from .invocation import next_command
 
@@ -32,7 +33,8 @@ POOLER_TRAINING = {"rows": 5000, "epochs": 3}
 SHOWN = ("uniformity", "alignment", "spectral_entropy", "effective_rank", "stable_rank", "probe_gap")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
     return run("analyze_representations", argv, ARGUMENTS, analyze)
 

@@ -19,17 +19,14 @@ from ..benchmark.summary import ratios, summarize, table
 from ..configuration import parse_recipe
 from ..configuration.benchmark_arguments import BenchmarkArguments
 from ..errors import UserError
+from .entry import command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        (arguments,), _ = parse_recipe(argv, (BenchmarkArguments,), "benchmark")
-        return benchmark(arguments, argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    (arguments,), _ = parse_recipe(argv, (BenchmarkArguments,), "benchmark")
+    return benchmark(arguments, argv)
 
 
 def benchmark(arguments: BenchmarkArguments, argv: Sequence[str]) -> int:
@@ -118,5 +115,5 @@ def run(setting: Setting) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"seconds"')]
     if done.returncode or not lines:
-        raise UserError(f"The run of {setting} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+        raise UserError(f"The run of {setting} failed:", (done.stdout + done.stderr)[-2000:].splitlines())
     return json.loads(lines[-1])

@@ -1,7 +1,6 @@
 """A checkpoint of the original author's code as ours: `predrec convert file.pth.tar out/`."""
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ..modeling.reference_format import ReferenceCheckpoint, check_reference_che
 from ..publish.folder import check_output_dir, new_folder
 from ..publish.reference_card import render_reference_card
 from ..trainers.export import write_masked_lm
+from .entry import command
 
 USAGE = "Give the file and the folder first: predrec convert file.pth.tar out/ --tokenizer_name NAME."
 
@@ -27,14 +27,10 @@ PADDED_LENGTH = 128
 TRAINS_ON = "pretraining has `attend_to_padding` false, since training masks padding; the encoder has it true"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        return convert(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return convert(argv)
 
 
 def convert(argv: Sequence[str]) -> int:

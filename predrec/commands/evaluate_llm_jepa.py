@@ -28,6 +28,7 @@ from ..trainers.cpu import use_all_cores
 from ..trainers.language_models import load_trained
 from ..trainers.llm_jepa_args import LLMJepaArguments
 from .answer_summary import add_answers, comparison, weights_digest
+from .entry import command
 from .evaluation import published_command, table
 from .finetune_llm_jepa import ARGUMENTS as TRAINING
 from .language_data import encoded, load_test, record_encoder
@@ -37,16 +38,12 @@ NAME = "evaluate_llm_jepa"
 RECIPE = "recipe.yaml"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        (arguments,), _ = parse_recipe(argv, (LLMEvaluationArguments,), NAME)
-        disable_progress_bar()  # Of reading weights.
-        return evaluate(arguments, argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    (arguments,), _ = parse_recipe(argv, (LLMEvaluationArguments,), NAME)
+    disable_progress_bar()  # Of reading weights.
+    return evaluate(arguments, argv)
 
 
 def evaluate(arguments: LLMEvaluationArguments, argv: Sequence[str]) -> int:

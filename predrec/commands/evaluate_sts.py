@@ -13,6 +13,7 @@ from ..eval.embeddings import Embedder
 from ..eval.results import Results, add_record, write_results
 from ..eval.sts import VARIANTS, similarity_scores
 from ..eval.tasks import STS_TASKS, Split, Task, find_task, load_splits
+from .entry import command
 from .evaluation import embedders, run, set_threads, table
 
 ARGUMENTS = (EncoderArguments, TaskArguments, STSArguments)
@@ -21,7 +22,8 @@ MTEB_SPLITS = {"stsb": "stsb_test"}
 """Tasks that mteb has another split of, and what its scores are called."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
     return run("evaluate_sts", argv, ARGUMENTS, evaluate_sts)
 

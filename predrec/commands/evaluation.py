@@ -12,7 +12,6 @@ from transformers.utils.logging import disable_progress_bar as disable_loading_b
 
 from ..configuration import EncoderArguments, parse_recipe
 from ..configuration.help_screens import SCREENS
-from ..errors import UserError
 from ..eval.embeddings import Embedder, default_cache_dir
 from ..eval.encoder import load_encoder
 from ..eval.results import Results
@@ -21,19 +20,12 @@ from ..trainers.cpu import usable_cores
 from .invocation import without_secrets
 
 
-def run(
-    name: str, argv: Sequence[str] | None, arguments: Sequence[type], command: Callable[[list[Any], dict, str], int]
-) -> int:
-    """Parses arguments and calls the command; returns its exit code, 2 for what the user can mend."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        parsed, given = parse_recipe(argv, arguments, name)
-        disable_progress_bar()  # Of reading small files; encoding has its own.
-        disable_loading_bar()
-        return command(parsed, given, published_command(name, argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def run(name: str, argv: list[str], arguments: Sequence[type], work: Callable[[list[Any], dict, str], int]) -> int:
+    """Parses arguments and does the work of a command; returns its exit code."""
+    parsed, given = parse_recipe(argv, arguments, name)
+    disable_progress_bar()  # Of reading small files; encoding has its own.
+    disable_loading_bar()
+    return work(parsed, given, published_command(name, argv))
 
 
 def published_command(name: str, argv: Sequence[str]) -> str:

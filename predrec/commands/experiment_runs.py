@@ -189,7 +189,7 @@ def train(shop: Workshop, run: Run, folder: Path) -> dict[str, Any]:
     if code >= 128:
         raise StoppedError(code)
     if code:
-        raise UserError(f"Training {run.name} failed: see {folder / 'train.log'}.\n{tail(folder / 'train.log')}")
+        raise UserError(f"Training {run.name} failed: see {folder / 'train.log'}.", tail(folder / "train.log"))
     wall = time.perf_counter() - started
     checkpoint = checkpoints_in(output)[-1]
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
@@ -265,10 +265,10 @@ def pretrain_in_process(words: Sequence[str], log: Path) -> int:
     return 128 - code if code < 0 else code
 
 
-def tail(path: Path, lines: int = 5) -> str:
+def tail(path: Path, lines: int = 5) -> list[str]:
     """Returns the last lines of a log."""
     text = path.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+    return [line for line in text.splitlines() if line.strip()][-lines:]
 
 
 def evaluate(shop: Workshop, run: Run, folder: Path) -> tuple[Results, dict[str, float]]:
@@ -302,7 +302,15 @@ def logged(command: Callable[[Sequence[str]], int], words: Sequence[str], log: P
     with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream), redirect_stderr(stream):
         code = command(words)
     if code:
-        raise UserError(tail(log, 1).removeprefix("error: "))
+        raise last_error(log)
+
+
+def last_error(log: Path) -> UserError:
+    """Returns the error with which a command ended, as its log has it."""
+    lines = tail(log, 50) or ["nothing was printed"]
+    begins = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    message, *details = lines[begins[-1] if begins else -1 :]
+    return UserError(message.removeprefix("error: "), [line.strip() for line in details])
 
 
 def model_entry(results: Results, run: Run) -> dict[str, Any] | None:

@@ -14,16 +14,13 @@ from ..publish.folder import check_output_dir, new_folder
 from ..publish.formats import check_installed, sequence_limit, write_sentence_transformers, write_transformers
 from ..publish.onnx_graph import write_onnx
 from ..publish.weights import load_source
+from .entry import command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        return export(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return export(argv)
 
 
 def export(argv: Sequence[str]) -> int:

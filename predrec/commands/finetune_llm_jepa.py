@@ -22,7 +22,6 @@ from ..eval.answers import find_answer_task
 from ..eval.results import Results, read_results, write_results
 from ..modeling.modeling_llm_jepa import LLMJepaModel
 from ..modeling.predictor_tokens import add_predictor_tokens, strip_predictor_tokens
-from ..trainers import NonFiniteLossError
 from ..trainers.adapters import PROJECTIONS, with_lora
 from ..trainers.checkpoints import check_data, check_recipe, refuse_differences, resume_point
 from ..trainers.cpu import keep_freed_memory, use_all_cores
@@ -34,6 +33,7 @@ from ..trainers.llm_jepa_args import DEFAULT_LAMBDA, LLMJepaArguments
 from ..trainers.llm_jepa_trainer import LLMJepaTrainer, save_language_model
 from ..trainers.main_process import main_process_first, waiting_at_the_end
 from .answer_summary import add_answers, comparison
+from .entry import command
 from .evaluation import published_command
 from .language_data import Records, describe, encoded, load_all, record_encoder
 from .reference_compat import as_published
@@ -54,19 +54,12 @@ class Run:
     directory: Path
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0, 1 for a loss that is not finite, 2 for what the user can mend."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        parsed, recipe = parse_recipe(argv, ARGUMENTS, NAME)
-        disable_progress_bar()  # Of reading and writing weights.
-        return finetune(*parsed, recipe=recipe, argv=argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except NonFiniteLossError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+@command
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit code: 0, 1 for a run that failed, 2 for what the user can mend."""
+    parsed, recipe = parse_recipe(argv, ARGUMENTS, NAME)
+    disable_progress_bar()  # Of reading and writing weights.
+    return finetune(*parsed, recipe=recipe, argv=argv)
 
 
 def finetune(

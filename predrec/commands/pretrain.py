@@ -31,10 +31,10 @@ from ..data_collators import (
     train_tokenizer,
 )
 from ..data_collators.masked_tokens import special_token_table
-from ..errors import UserError, one_line
+from ..errors import UserError
 from ..modeling import PredRecForPreTraining
 from ..modeling.encoders import ENCODERS, position_limit
-from ..trainers import NonFiniteLossError, PredRecTrainer, PredRecTrainingArguments
+from ..trainers import PredRecTrainer, PredRecTrainingArguments
 from ..trainers.checkpoints import (
     check_data,
     check_recipe,
@@ -47,13 +47,14 @@ from ..trainers.curves import plot_training_curves
 from ..trainers.disk import estimate, free_bytes
 from ..trainers.ending import close_connections
 from ..trainers.export import EXPORT_STAGING
-from ..trainers.failures import RunFailedError, failures_explained
+from ..trainers.failures import failures_explained
 from ..trainers.interrupt import InterruptCallback
 from ..trainers.main_process import main_process_first
 from ..trainers.model_size import check_memory
 from ..trainers.optimizers import try_optimizer
 from ..trainers.resuming import BegunCallback, resume_errors_explained
 from ..trainers.trained_weights import check_fits, load_masked_lm
+from .entry import command
 from .invocation import next_command, typed_folder, without_secrets
 
 logger = logging.get_logger(__name__)
@@ -62,18 +63,11 @@ ARGUMENTS = (DataArguments, ModelArguments, PredRecTrainingArguments)
 DEFAULT_VOCAB_SIZE = 30522
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, 1 for a run that failed, 2 for what the user can mend."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        (data, model, training), recipe = parse_recipe(argv, ARGUMENTS)
-        return pretrain(data, model, training, recipe, argv)
-    except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 2
-    except (NonFiniteLossError, RunFailedError) as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 1
+    (data, model, training), recipe = parse_recipe(argv, ARGUMENTS)
+    return pretrain(data, model, training, recipe, argv)
 
 
 def check_together(data: DataArguments, model: ModelArguments, training: PredRecTrainingArguments) -> None:

@@ -24,6 +24,7 @@ from ..eval.probes import Inputs, Probe, ProbeSettings, build_probe, predict_pro
 from ..eval.results import BASELINES, BEST_ON_EVAL, DEVELOPMENT, Results, add_record, write_results
 from ..eval.tasks import PAPER_TASKS, Split, Task, find_task, load_development, load_splits
 from ..eval.whitening import EPSILON, Fit, fit_whitening, sentences
+from .entry import command
 from .evaluation import embedders, run, set_threads, table
 from .finetune import finetune
 from .invocation import next_command
@@ -31,7 +32,8 @@ from .invocation import next_command
 ARGUMENTS = (EncoderArguments, TaskArguments, ProbeArguments, GlueTrainingArguments)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
     return run("probe_glue", argv, ARGUMENTS, probe_glue)
 

@@ -9,16 +9,13 @@ from ..configuration.push_arguments import PushArguments
 from ..errors import UserError
 from ..publish.repository import assemble, tree
 from ..publish.upload import check_repo_id, upload
+from .entry import command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        return push_to_hub(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return push_to_hub(argv)
 
 
 def push_to_hub(argv: Sequence[str]) -> int:

@@ -11,16 +11,13 @@ from ..eval.card import find_card, replicate_in, update_model_card
 from ..eval.document import Heading, write_document
 from ..eval.report import build_report
 from ..eval.results import merge_results, read_results, write_results
+from .entry import command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what the user can mend."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        return report(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return report(argv)
 
 
 def report(argv: Sequence[str]) -> int:

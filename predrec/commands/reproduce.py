@@ -17,17 +17,15 @@ from ..experiments.definition import Experiment, Run, digest, read_experiment, r
 from ..experiments.report import write_report
 from ..experiments.run_files import differences, measured_on, read_runs, stale
 from ..experiments.schedule import estimate, in_words, remaining, time_left
+from .entry import command
 from .experiment_runs import StoppedError, Workshop, check_evaluation, check_tasks, evaluation_rows, make_run
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, 2 for what the user can mend, that of training if it was stopped."""
-    argv = sys.argv[1:] if argv is None else list(argv)
     try:
         return reproduce(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here.")
         return 128 + signal.SIGINT
@@ -46,10 +44,10 @@ def reproduce(argv: Sequence[str]) -> int:
     finished = read_runs(shop.runs)
     problems = stale(finished, shop.definitions, shop.evaluation)
     if problems:
-        listed = "\n  ".join(problems)
         raise UserError(
-            f"These files in {shop.runs} do not belong to the experiment as it is now:\n  {listed}\n"
-            "Nothing was run. Restore the experiment, or delete them to make those runs again."
+            f"Nothing was run: these files in {shop.runs} do not belong to the experiment as it is now. Restore it or "
+            "delete them to make those runs again.",
+            problems,
         )
     todo = remaining(shop.experiment.order, finished, arguments.only)
     covered = sum(run in finished for run in shop.experiment.order)

@@ -196,7 +196,7 @@ def validate(folder: Path) -> None:
 
 def _raise_if_any(folder: Path, problems: list[str]) -> None:
     if problems:
-        raise UserError(f"{str(folder)!r} is not fit to be published:\n" + "\n".join(f"- {one}" for one in problems))
+        raise UserError(f"{str(folder)!r} is not fit to be published:", [f"- {one}" for one in problems])
 
 
 def tree(folder: Path) -> str:

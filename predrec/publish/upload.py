@@ -1,7 +1,7 @@
 """The way to the Hub, and what to do when it is barred."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,12 +30,14 @@ def check_repo_id(repo_id: str) -> None:
         raise UserError(f"`repo_id`: {error}") from error
 
 
-def create_repository(repo_id: str, private: bool | None = None, token: str | None = None, kept: str = "") -> str:
+def create_repository(
+    repo_id: str, private: bool | None = None, token: str | None = None, kept: Sequence[str] = ()
+) -> str:
     """Creates a repository unless it is there; returns its name with that of its owner.
 
     Args:
         repo_id, private, token: As for [`upload`].
-        kept (`str`): What to add to an error: what is safe.
+        kept (`Sequence[str]`): Lines to add to an error: what is safe.
 
     Raises:
         UserError: If the name is wrong, there is no token or it is refused, the Hub cannot be reached, or a public
@@ -47,7 +49,7 @@ def create_repository(repo_id: str, private: bool | None = None, token: str | No
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         public = bool(private) and not api.repo_info(repo_id).private
     if public:
-        raise UserError(f"`private`: {repo_id} exists and is public. Make it private on the Hub first.{kept}")
+        raise UserError(f"`private`: {repo_id} exists and is public. Make it private on the Hub first.", kept)
     return repo_id
 
 
@@ -78,15 +80,15 @@ def upload(
         UserError: If there is no token or it is refused, the Hub cannot be reached, or the repository has files and
             `update` is not set. The folder stays.
     """
-    kept = f"\nNothing is lost: {str(folder)!r} is complete. Once that is mended:\n  "
-    kept += _by_hand(folder, repo_id, private, commit_message, revision)
+    by_hand = _by_hand(folder, repo_id, private, commit_message, revision)
+    kept = (f"Nothing is lost: {str(folder)!r} is complete. Once that is mended:", f"  {by_hand}")
     given, repo_id, api = repo_id, create_repository(repo_id, private, token, kept), _api(token)
     if repo_id != given:
         address_card(folder / "README.md", repo_id)
     with hub_errors_explained(kept):
         present = set(api.list_repo_files(repo_id))
     if present - UNTOUCHED and not update:
-        raise UserError(f"`repo_id`: {repo_id} exists and has files. Add a commit to it with --update.{kept}")
+        raise UserError(f"`repo_id`: {repo_id} exists and has files. Add a commit to it with --update.", kept)
     with hub_errors_explained(kept):
         return api.upload_folder(
             repo_id=repo_id,
@@ -98,15 +100,15 @@ def upload(
 
 
 @contextmanager
-def hub_errors_explained(kept: str = "") -> Iterator[None]:
+def hub_errors_explained(kept: Sequence[str] = ()) -> Iterator[None]:
     """Turns what goes wrong on the way to the Hub into a [`UserError`] that says what to do."""
     try:
         yield
     except RuntimeError as error:
         # So the client reports a large file that did not arrive, whatever the reason was.
-        raise UserError(_reason(error.__cause__ or error) + kept) from error
+        raise UserError(_reason(error.__cause__ or error), kept) from error
     except (OSError, ValueError, HTTPError) as error:
-        raise UserError(_reason(error) + kept) from error
+        raise UserError(_reason(error), kept) from error
 
 
 def _api(token: str | None) -> HfApi:

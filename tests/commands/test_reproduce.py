@@ -396,9 +396,10 @@ def test_new_runs_are_measured_in_the_precision_of_the_finished_ones(place, fini
 
 def test_failed_probe_is_an_error(place, trained, monkeypatch, capsys):
     (place.runs / "mlm-2.json").unlink()
-    monkeypatch.setattr(experiment_runs.probe_glue, "main", lambda words: print("error: the heads diverged") or 2)
+    said = "sst2 ...\nerror: the heads diverged\n  in all seeds"
+    monkeypatch.setattr(experiment_runs.probe_glue, "main", lambda words: print(said) or 2)
     assert place.run() == 2
-    assert "error: the heads diverged" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: the heads diverged\n  in all seeds\n"
     assert trained == ["mlm-2"]
 
 

@@ -466,7 +466,7 @@ def test_assemble_refuses_broken_results(run, refused, text):
 def test_assemble_names_every_problem_at_once(run, refused):
     (run / "modeling_predrec.py").unlink()
     (run / "recipe.yaml").write_text(TOKEN)
-    assert refused().count("\n- ") == 2
+    assert refused().count("\n  - ") == 2
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "checkpoint-2/optimizer.pt", "figures/a.csv"])
