@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..trainers.card_examples import REMOTE, loading_examples
+from ..trainers.card_parts import block, compose
 from .weights import Source
 
 PIPELINES = {"transformers": "fill-mask", "sentence-transformers": "sentence-similarity", "onnx": "feature-extraction"}
@@ -50,20 +51,20 @@ def render_card(name: str, source: Source, format: str, pooling: str | None, fac
         examples = loading_examples(name, custom)
     elif format == "sentence-transformers":
         options = ", trust_remote_code=True" if custom else ""
-        code = SENTENCES.format(directory=name, importing=REMOTE if custom else "", options=options)
-        examples = f"```python\n{code}```\n"
+        examples = block(
+            "python", SENTENCES.format(directory=name, importing=REMOTE if custom else "", options=options)
+        )
     else:
-        code = ONNX.format(directory=name, output="sentence_embedding" if pooling else "last_hidden_state")
-        examples = f"```python\n{code}```\n"
-    sections = [
-        f"---\n{data.to_yaml()}\n---\n",
-        f"# {name}\n",
+        output = "sentence_embedding" if pooling else "last_hidden_state"
+        examples = block("python", ONNX.format(directory=name, output=output))
+    return compose(
+        data,
+        name,
         " ".join([f"This is {source.description}, exported for {format} by predrec.", *facts, *source.notes]) + "\n",
         "## Load it\n",
         examples,
         training_sections(source.card) or "## Licence\n\nNone was given.\n",
-    ]
-    return "\n".join(section for section in sections if section)
+    )
 
 
 def training_sections(card: Path | None) -> str:

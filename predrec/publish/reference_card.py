@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from huggingface_hub import ModelCardData
 
+from ..trainers.card_parts import block, compose, table
 from ..trainers.model_card import CITATION, OBJECTIVES
 
 LOAD = """\
@@ -69,22 +70,21 @@ def render_reference_card(
     tokenizer = "directory" if has_tokenizer else '"google-bert/bert-base-uncased"'
     absent = "The tokenizer is not in this folder; the paper's is that of google-bert/bert-base-uncased.\n"
     also = "; that of `pretraining` has it so already" if hybrid else ""
-    sections = [
-        f"---\n{data.to_yaml()}\n---\n",
-        f"# {directory}\n",
+    return compose(
+        data,
+        directory,
         f"A text encoder pre-trained with {OBJECTIVES[training_mode]}, by the original author's code of "
         "[Predict and Reconstruct](https://arxiv.org/abs/2606.05173). predrec converted it and trained nothing.\n",
         "## Load it\n",
-        f"```python\n{LOAD.format(directory=directory, tokenizer=tokenizer, length=length)}```\n",
+        block("python", LOAD.format(directory=directory, tokenizer=tokenizer, length=length)),
         "" if has_tokenizer else absent,
         PRETRAINING if hybrid else "",
         "## Padding\n",
         PADDING,
         FURTHER.format(also=also),
         "## Where it comes from\n",
-        "| | |\n|---|---|\n" + "\n".join(f"| {name} | {fact} |" for name, fact in facts) + "\n",
+        table(facts),
         "The licence is that of the original weights; none was found in the file.\n",
         "## Citation\n",
-        f"Cite the original work:\n\n```bibtex\n{CITATION}```\n",
-    ]
-    return "\n".join(section for section in sections if section)
+        "Cite the original work:\n\n" + block("bibtex", CITATION),
+    )

@@ -1,15 +1,12 @@
 """The model card of a language model: how it was trained, what it answered, how to ask it."""
 
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from .card_parts import block, compose, last_values, measured, recipe_block, table, versions
 from .hardware import device_name
-from .model_card import LIBRARIES, last_values
 from .strategies import precision
 
 METHODS = {
@@ -87,35 +84,32 @@ def render_language_card(
         pipeline_tag="text-generation",
         tags=["predrec", *([] if method == "ntp" else ["jepa", method.replace("_", "-")])],
     )
-    values = last_values(history)
-    measured = [f"| {label} | {values[key]:.4g} |" for key, label in LOSSES if key in values]
-    measured += [
-        f"| test records: {verdict.replace('_', ' ')} | {100 * share:.2f} % |" for verdict, share in answers.items()
+    found = measured(last_values(history), LOSSES)
+    found += [
+        (f"test records: {verdict.replace('_', ' ')}", f"{100 * share:.2f} %") for verdict, share in answers.items()
     ]
-    libraries = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
-    run = {"trained on": METHODS[method], **facts, "versions": f"{libraries}, Python {platform.python_version()}"}
+    run = {"trained on": METHODS[method], **facts, "versions": versions()}
     ask = ASK.format(prompt=prompt) if prompt else ""
-    sections = [
-        f"---\n{data.to_yaml()}\n---\n",
-        f"# {name}\n",
+    return compose(
+        data,
+        name,
         f"A causal language model, trained with predrec on {METHODS[method]}.\n",
         "## Load it\n",
-        f"```python\n{(ADAPTED if has_adapters else WHOLE).format(name=name)}{ask}```\n",
+        block("python", (ADAPTED if has_adapters else WHOLE).format(name=name) + ask),
         "## Training\n",
-        "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in run.items()) + "\n",
+        table(run.items()),
         "## What was measured\n",
-        "| measure | value |\n|---|---|\n" + "\n".join(measured) + "\n" if measured else "Nothing.\n",
+        table(found, "| measure | value |") if found else "Nothing.\n",
         "One run with one seed: whether one method is better than another takes several.\n",
         "![Training curves](training_curves.png)\n",
         "## Limits\n",
         "It answers prompts of the form above, about the data above; what is not measured above is not known.\n",
         "## Licence\n",
         "None was given; that of the model it began with, and of the data, applies.\n",
-        *(["## Citation\n", f"```bibtex\n{CITATION}```\n"] if method == "llm_jepa" else []),
+        *(["## Citation\n", block("bibtex", CITATION)] if method == "llm_jepa" else []),
         "## Recipe\n",
-        f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)}```\n",
-    ]
-    return "\n".join(sections)
+        recipe_block(recipe),
+    )
 
 
 def write_language_card(trainer: Any) -> None:

@@ -1,18 +1,14 @@
 """The model card of a run: what it is, what it was trained on, what was measured, how to load it."""
 
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from .card_examples import loading_examples
+from .card_parts import block, compose, last_values, measured, recipe_block, table, versions
 from .hardware import device_name
 from .strategies import precision
-
-LIBRARIES = ("predrec", "torch", "transformers", "accelerate", "datasets", "tokenizers")
 
 OBJECTIVES = {
     "hybrid": "JEPA latent prediction together with masked-token reconstruction (predict and reconstruct)",
@@ -51,14 +47,6 @@ CITATION = """\
 """
 
 
-def last_values(history: list[dict[str, Any]]) -> dict[str, float]:
-    """Returns the last value of every metric in a log history."""
-    values: dict[str, float] = {}
-    for entry in history:
-        values |= entry
-    return values
-
-
 def render_model_card(
     name: str,
     encoder_config: Any,
@@ -87,8 +75,7 @@ def render_model_card(
         base_model=None if before is None or Path(before).exists() else before,
     )
     crops = objective != "mlm" and recipe.get("jepa_view") == "crops"
-    values = last_values(history)
-    measured = [f"| {label} | {values[key]:.4g} |" for key, label in LOSSES if key in values]
+    losses = measured(last_values(history), LOSSES)
     untrained = {"bert": "pooler", "roberta": "pooler"}.get(encoder_config.model_type)
     notes = f"The `{untrained}` that `AutoModel` adds is untrained: pool the token states.\n" if untrained else ""
     run = {
@@ -96,22 +83,21 @@ def render_model_card(
         f"hidden size {encoder_config.hidden_size}, vocabulary {encoder_config.vocab_size}",
         "objective": OBJECTIVES[objective] + (OF_CROPS if crops else ""),
         **facts,
-        "versions": ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
-        + f", Python {platform.python_version()}",
+        "versions": versions(),
     }
-    sections = [
-        f"---\n{data.to_yaml()}\n---\n",
-        f"# {name}\n",
+    return compose(
+        data,
+        name,
         f"A text encoder pre-trained with {OBJECTIVES[objective]}{start}, by "
         "predrec, an implementation of [*Predict and Reconstruct*](https://arxiv.org/abs/2606.05173).\n",
         "## Load it\n",
         loading_examples(name, custom),
         notes,
         "## Training\n",
-        "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in run.items()) + "\n",
+        table(run.items()),
         "## What was measured\n",
-        "At the end of training, on held-out text:\n\n| measure | value |\n|---|---|\n" + "\n".join(measured) + "\n"
-        if measured
+        "At the end of training, on held-out text:\n\n" + table(losses, "| measure | value |")
+        if losses
         else "Nothing: the run was not evaluated.\n",
         "The JEPA loss means something only if it is below that of the trivial predictors, which know nothing of the "
         "text.\n"
@@ -124,11 +110,10 @@ def render_model_card(
         "## Licence\n",
         "None was given.\n",
         "## Citation\n",
-        f"The method is that of\n\n```bibtex\n{CITATION}```\n",
+        "The method is that of\n\n" + block("bibtex", CITATION),
         "## Recipe\n",
-        f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)}```\n",
-    ]
-    return "\n".join(section for section in sections if section)
+        recipe_block(recipe),
+    )
 
 
 def _compute(args: Any, values: dict[str, float]) -> str:
