@@ -78,6 +78,19 @@ class TokenStates:
         return self.states[(starts[:, None] + steps).clamp(max=len(self.states) - 1)].float(), mask
 
 
+class StoredTensors(dict[str, Tensor]):
+    """The tensors of a file, each read when it is first asked for."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+
+    def __missing__(self, name: str) -> Tensor:
+        with safe_open(self.path, "pt") as file:
+            self[name] = file.get_tensor(name)
+        return self[name]
+
+
 class EmbeddingCache:
     """Vectors of one encoder, in memory or in a folder of safetensors files that only grows.
 
@@ -92,9 +105,8 @@ class EmbeddingCache:
         for path in sorted(folder.glob("*.safetensors")) if folder is not None and folder.is_dir() else ():
             try:
                 with safe_open(path, "pt") as file:
-                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a mapping
                     group = (file.metadata() or {})["group"]
-                self._index(group, tensors)
+                self._index(group, StoredTensors(path))
             except (SafetensorError, OSError, KeyError) as error:
                 warnings.warn(f"{path} is damaged and left out; its texts are encoded again: {error}", stacklevel=2)
 

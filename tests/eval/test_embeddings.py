@@ -321,6 +321,18 @@ def test_cache_warns_of_a_shard_of_something_else(tmp_path):
         EmbeddingCache(tmp_path)
 
 
+def test_cache_reads_what_is_asked_for(tmp_path):
+    """Token states may be gigabytes: a probe on pooled vectors does without them."""
+    keys = [text_key("one"), text_key("two")]
+    written = EmbeddingCache(tmp_path)
+    written.add("states", keys, {"states": torch.ones(5, 4), "offsets": torch.tensor([0, 2, 5])})
+    written.add("plain", keys, {"mean": torch.arange(8.0).view(2, 4), "max": torch.zeros(2, 4)})
+    cache = EmbeddingCache(tmp_path)
+    assert torch.equal(cache.get("plain", "mean", keys[::-1]), torch.arange(8.0).view(2, 4).flip(0))
+    assert {name for shard in cache.shards for name in shard} == {"keys", "mean"}
+    assert [len(part) for part in cache.get_states(keys).rows(torch.tensor([0, 1]))[1]] == [3, 3]
+
+
 def test_cache_encodes_texts_of_a_damaged_shard_again(encoder, tmp_path):
     embedder_of(encoder, tmp_path).vectors(TEXTS[:2], "mean")
     damaged = shards(tmp_path)[0]
