@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 
@@ -53,5 +53,26 @@ def check_values(holder: Any, rules: Iterable[Rule]) -> None:
     for rule, names, holds in rules:
         for name in names:
             value = getattr(holder, name)
-            if value is not None and not holds(value):
+            if value is not None and not _holds(holds, value):
                 raise UserError(f"`{name}` is {value!r}; it must be {rule}.")
+
+
+def _holds(check: Callable[[Any], bool], value: Any) -> bool:
+    """Applies a check; a value of another type, such as a number in place of a pair, does not pass."""
+    try:
+        return check(value)
+    except TypeError:
+        return False
+
+
+def check_choices(holder: Any) -> None:
+    """Refuses values that are none of those which a `Literal` in the type of their field allows; `None` passes.
+
+    Raises:
+        UserError: Naming the field, its value and the choices.
+    """
+    for name, hint in get_type_hints(type(holder)).items():
+        literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+        value, choices = getattr(holder, name, None), [choice for literal in literals for choice in get_args(literal)]
+        if choices and value is not None and value not in choices:
+            raise UserError(f"`{name}` is {value!r}; it must be one of {', '.join(map(str, choices))}.")

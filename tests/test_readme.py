@@ -35,15 +35,18 @@ EVALUATIONS = [words for words in EVALUATIONS if words[0] != "benchmark"]
 COMMANDS = re.findall(r"^accelerate launch scripts/pretrain.py (.*)$", README, flags=re.MULTILINE)
 
 
-def test_embedding_example_runs(tmp_path, monkeypatch, capfd):
+def test_embedding_and_python_examples_run(tmp_path, monkeypatch, capfd):
     """On an encoder of another width: the shape it prints has that width."""
     (tmp_path / "corpus.txt").write_text("\n".join(training.corpus()), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert main(["--train_file", "corpus.txt", "--output_dir", "outputs/quickstart", *TINY]) == 0
-    code = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)[1]
+    names: dict = {}
+    embed, train, *_ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     capfd.readouterr()
-    exec(code, {})
+    exec(embed, names)
     assert capfd.readouterr().out.strip() == "torch.Size([2, 16])"
+    exec(train, names)
+    assert (tmp_path / "outputs/more/checkpoint-2/model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(?:recipes|results|scripts)/[\w./-]+\.\w+", README))))
@@ -79,7 +82,7 @@ def test_benchmark_command_is_accepted(words):
 
 
 def test_metric_example_runs(capsys):
-    code, printed = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)[1]
+    code, printed = re.findall(r"```python\n([^`]*)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)[1]
     exec(code, {})
     assert capsys.readouterr().out == printed
 

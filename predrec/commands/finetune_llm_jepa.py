@@ -25,7 +25,6 @@ from ..modeling.predictor_tokens import add_predictor_tokens, strip_predictor_to
 from ..trainers.adapters import PROJECTIONS, with_lora
 from ..trainers.checkpoints import check_data, check_recipe, refuse_differences, resume_point
 from ..trainers.cpu import keep_freed_memory, use_all_cores
-from ..trainers.curves import plot_training_curves
 from ..trainers.ending import close_connections
 from ..trainers.interrupt import InterruptCallback
 from ..trainers.language_models import prepare_language_model, prepare_language_tokenizer
@@ -260,7 +259,6 @@ def train(
     with waiting_at_the_end(training):  # For the one that answers.
         if trainer.is_world_process_zero():
             directory = Path(training.output_dir)
-            plot_training_curves(trainer.state.log_history, directory / "training_curves.png")
             write_recipe(directory / "recipe.yaml", published_recipe(training, recipe), RECIPE_TITLE)
             if run.generate and records.test:
                 rows = answer(

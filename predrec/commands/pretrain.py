@@ -43,7 +43,6 @@ from ..trainers.checkpoints import (
     write_errors_explained,
 )
 from ..trainers.cpu import keep_freed_memory, use_all_cores
-from ..trainers.curves import plot_training_curves
 from ..trainers.disk import estimate, free_bytes
 from ..trainers.ending import close_connections
 from ..trainers.export import EXPORT_STAGING
@@ -395,7 +394,6 @@ def finish(trainer: PredRecTrainer, recipe: dict[str, Any]) -> None:
     trainer.save_model()
     with write_errors_explained("the model card, curves and recipe", output_dir, output_dir / EXPORT_STAGING):
         if trainer.args.should_save:
-            plot_training_curves(trainer.state.log_history, output_dir / "training_curves.png")
             write_recipe(output_dir / "recipe.yaml", recipe, "predrec recipe of this run")
         trainer.create_model_card()
     if trainer.args.push_to_hub:

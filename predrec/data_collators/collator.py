@@ -1,5 +1,6 @@
 """The pre-training collator: rows of token ids in, one batch with both mask sets out."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -70,6 +71,9 @@ class DataCollatorForPreTraining:
     attends to itself only and has masks of its own. With `unpad`, that costs no computation.
 
     Every row gets at least one label, unless it holds special tokens only, as unknown text does: that row has none.
+
+    Rules of your own: override [`DataCollatorForPreTraining.choose_masked_tokens`] or
+    [`DataCollatorForPreTraining.draw_blocks`]. Labels that are changed in a finished batch would not be counted.
 
     Args:
         tokenizer ([`PreTrainedTokenizerBase`]): Needs a mask token and a padding token.
@@ -143,8 +147,11 @@ class DataCollatorForPreTraining:
     _word_starts: np.ndarray | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self):
-        if self.tokenizer.mask_token_id is None:
-            raise ValueError("`tokenizer_name`: the tokenizer has no mask token, which masked-LM training needs.")
+        if not isinstance(self.tokenizer, PreTrainedTokenizerBase):
+            raise ValueError(f"`tokenizer` is {type(self.tokenizer).__name__}; load it with AutoTokenizer.")
+        for name in ("mask", "pad"):
+            if getattr(self.tokenizer, f"{name}_token_id") is None:
+                raise ValueError(f"`tokenizer` has no {name} token, which masked-LM training needs: give it one.")
         self._check()
         self._special = special_token_table(self.tokenizer)
         self._ordinary_ids = np.flatnonzero(~self._special)
@@ -156,6 +163,32 @@ class DataCollatorForPreTraining:
         check_values(self, OWN_RULES)
         if self.padding_is_text and not self.max_seq_length:
             raise ValueError("`padding_is_text` needs `max_seq_length`, the length that rows are filled up to.")
+
+    def changed(self, **changes: Any) -> "DataCollatorForPreTraining":
+        """Returns a copy with other arguments. What a subclass keeps besides stays with it."""
+        made = copy.copy(self)
+        for name, value in changes.items():
+            setattr(made, name, value)
+        made._check()
+        return made
+
+    def choose_masked_tokens(
+        self, ids: np.ndarray, maskable: np.ndarray, uniforms: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Chooses which tokens are to be reconstructed.
+
+        Args:
+            ids (`np.ndarray` of shape `(batch_size, sequence_length)`): Token ids, padded.
+            maskable (`np.ndarray`, same shape, bool): Ordinary tokens; others are never chosen.
+            uniforms (`np.ndarray` of shape `(batch_size, 2, sequence_length)`): Random numbers in [0, 1) that depend
+                on seed, epoch and example alone. A rule that draws from elsewhere is not the same after a resume.
+
+        Returns:
+            What is chosen, bool, and for each token the position whose draw decides what it becomes, as tokens of one
+            word are replaced together; both of the shape of `ids`.
+        """
+        starts = None if self._word_starts is None else self._word_starts[ids]
+        return choose_tokens(maskable, uniforms, self.mlm_probability, self.masking_unit, starts)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor | Layout]:
         features = [document for feature in checked_features(features) for document in _documents(feature)]
@@ -169,10 +202,8 @@ class DataCollatorForPreTraining:
         unpredictable = special & real
         if self.padding_is_text:
             lengths, real = np.full_like(lengths, original.shape[1]), np.ones_like(real)
-        starts = None if self._word_starts is None else self._word_starts[original]
-        chosen, decider = choose_tokens(
-            ~special, token_uniforms[:, :2], self.mlm_probability, self.masking_unit, starts
-        )
+        chosen, decider = self.choose_masked_tokens(original, ~special, token_uniforms[:, :2])
+        chosen = chosen & ~special
         corrupted = corrupt_tokens(
             original,
             chosen,
@@ -211,7 +242,7 @@ class DataCollatorForPreTraining:
         elif (lengths != longest).any():
             padded = _round_up(longest, self.pad_to_multiple_of)
             longest = max(longest, min(padded, self.max_seq_length or padded))
-        padded = np.full((len(rows), longest), self.tokenizer.pad_token_id or 0, dtype=np.int64)
+        padded = np.full((len(rows), longest), self.tokenizer.pad_token_id, dtype=np.int64)
         for target, row in zip(padded, rows, strict=True):
             target[: len(row)] = row
         return padded, lengths
@@ -235,7 +266,15 @@ class DataCollatorForPreTraining:
         """Returns how many uniform numbers a context and its targets take."""
         return num_draws(self.num_target_blocks) if self.crop_length is None else NUM_DRAWS
 
-    def _masks(self, lengths: np.ndarray, special: np.ndarray, uniforms: np.ndarray) -> BlockMasks:
+    def draw_blocks(self, lengths: np.ndarray, special: np.ndarray, uniforms: np.ndarray) -> BlockMasks:
+        """Draws contexts and target blocks.
+
+        Args:
+            lengths (`np.ndarray` of shape `(num_contexts,)`): Real tokens of each row.
+            special (`np.ndarray` of shape `(num_contexts, sequence_length)`, bool): Tokens that are no targets.
+            uniforms (`np.ndarray` of shape `(num_contexts, num_draws)`): Random numbers in [0, 1), as many as the
+                blocks of `num_target_blocks` take.
+        """
         if self.crop_length is not None:
             return draw_crops(lengths, special, uniforms, self.crop_length)
         return draw_block_masks(
@@ -253,7 +292,7 @@ class DataCollatorForPreTraining:
         lengths, special = np.tile(lengths, self.num_mask_sets), np.tile(special, (self.num_mask_sets, 1))
         uniforms = uniforms.reshape(-1, self.num_mask_sets, self._draws_of_context())
         uniforms = uniforms.swapaxes(0, 1).reshape(len(lengths), -1)
-        masks = self._masks(lengths, special, uniforms)
+        masks = self.draw_blocks(lengths, special, uniforms)
         sequence_length = special.shape[1]
         counts = masks.context.sum(1)
         # Crops differ by a few tokens; blocks by shares of the row.

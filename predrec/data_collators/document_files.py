@@ -39,6 +39,10 @@ NOT_DOCUMENTS = (
 """Where which bytes stand in files that hold no text as it is, and what to do with them."""
 
 
+READER = 1
+"""Counts changes of this code that change documents, so that none of an older one are taken from the cache."""
+
+
 @dataclass
 class DocumentFilesConfig(datasets.BuilderConfig):
     """What decides the documents, and so the name of the cache.
@@ -49,7 +53,7 @@ class DocumentFilesConfig(datasets.BuilderConfig):
         kind (`"text"`, `"json"` or `"parquet"`): Format of all of them.
         text_column (`str`): Where the text is, but in text files.
         sample_by (`str`): What a document is in a text file.
-        reader (`int`): Counts changes of this code that change documents.
+        reader (`int`): [`READER`].
     """
 
     paths: tuple[str, ...] = ()
@@ -57,7 +61,7 @@ class DocumentFilesConfig(datasets.BuilderConfig):
     kind: str = "text"
     text_column: str = "text"
     sample_by: str = "line"
-    reader: int = 1
+    reader: int = 0
 
 
 class DocumentFiles(datasets.ArrowBasedBuilder):
@@ -116,7 +120,9 @@ def read_files(field: str, paths: Sequence[str], kind: str, streaming: bool, tex
         UserError: If a file cannot be read, or the cache cannot be written. While iterating, if `streaming`.
     """
     stamps = tuple((os.path.realpath(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths)
-    builder = DocumentFiles(paths=tuple(paths), stamps=stamps, kind=kind, text_column=text_column, sample_by=sample_by)
+    # The cache is named after what is passed, not after defaults.
+    options = {"kind": kind, "text_column": text_column, "sample_by": sample_by, "reader": READER}
+    builder = DocumentFiles(paths=tuple(paths), stamps=stamps, **options)
     builder.field = field
     if streaming:
         return builder.as_streaming_dataset(split="train")

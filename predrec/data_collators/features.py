@@ -10,11 +10,11 @@ NEEDED = ("input_ids", "example_ids", "epoch")
 
 
 def checked_features(features: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the features of a batch with token ids as arrays.
+    """Returns the features of a batch with token ids as arrays, without the padding that an `attention_mask` names.
 
     Raises:
-        ValueError: If there is none, a key is missing, token ids are no row of whole numbers, a number is negative, or
-            `document_lengths` do not add up to the row.
+        ValueError: If there is none, a key is missing, token ids are no row of whole numbers, a number is negative,
+            padding lies within a row, or `document_lengths` do not add up to the row.
     """
     if not len(features):
         raise ValueError("the batch has no rows: give at least one.")
@@ -47,6 +47,8 @@ def _checked(feature: Mapping[str, Any]) -> dict[str, Any]:
     example = int(feature["example_ids"])
     checked = {"input_ids": _row("input_ids", feature["input_ids"], example)}
     checked |= {name: feature[name] for name in ("example_ids", "epoch")}
+    if feature.get("attention_mask") is not None:
+        checked["input_ids"] = _unpadded(checked["input_ids"], np.asarray(feature["attention_mask"]), example)
     if feature.get("document_lengths") is not None:
         lengths, tokens = _row("document_lengths", feature["document_lengths"], example), len(checked["input_ids"])
         if lengths.min() < 1 or lengths.max() > tokens or lengths.sum() != tokens:
@@ -56,6 +58,17 @@ def _checked(feature: Mapping[str, Any]) -> dict[str, Any]:
             )
         checked["document_lengths"] = lengths
     return checked
+
+
+def _unpadded(row: np.ndarray, mask: np.ndarray, example: int) -> np.ndarray:
+    """Cuts off padding: rows are padded anew, and masks are drawn for what is text."""
+    places = np.flatnonzero(mask)
+    if mask.shape != row.shape or not len(places) or places[-1] - places[0] + 1 != len(places):
+        raise ValueError(
+            f"`attention_mask` of example {example} must be as long as its {len(row)} tokens and leave one piece of "
+            "text, with padding before or behind it."
+        )
+    return row[places[0] : places[-1] + 1]
 
 
 def _row(name: str, values: Any, example: int) -> np.ndarray:

@@ -181,6 +181,8 @@ class Embedder:
             `torch.FloatTensor` of shape `(num_texts, hidden_size)`; for `attention`,
             `(num_texts, num_draws, hidden_size)`.
         """
+        if pooling not in (*PLAIN, "weighted", "attention", "embeddings"):
+            raise UserError(f"`pooling` is {pooling!r}; it must be mean, max, cls, weighted, attention or embeddings.")
         group = {"attention": f"attention-{self.num_draws}", "embeddings": "embeddings"}.get(pooling, "plain")
         keys = self.encode(texts, [group])
         return self.cache.get(group, {"weighted": "mean"}.get(pooling, pooling), keys)
@@ -198,8 +200,12 @@ class Embedder:
 
     def encode(self, texts: Sequence[Text], groups: Sequence[str]) -> list[bytes]:
         """Makes sure that the groups of all texts are in the cache; returns the keys of the texts."""
+        if not isinstance(texts, str):
+            texts = list(texts)
         if not texts:
             raise UserError("There are no texts to encode.")
+        if isinstance(texts, str) or not all(isinstance(text, str | tuple) for text in texts):
+            raise UserError(f"`texts` is {texts!r:.60}; it must be a list of texts, or of pairs of them as tuples.")
         keys = [text_key(text) for text in texts]
         missing = {group: self.cache.missing(group, keys) for group in groups}
         lacking = [group for group in groups if missing[group]]

@@ -45,6 +45,7 @@ class FrozenEncoder:
     pad_token_id: int
 
     def __post_init__(self):
+        self.model.eval()
         self.weights = hash_weights(self.model)
         self.fingerprint = fingerprint(self)
 
@@ -75,6 +76,8 @@ class FrozenEncoder:
         """
         if not texts:
             return []
+        if isinstance(texts, str) or not isinstance(texts[0], str | tuple):
+            raise UserError(f"`texts` is {texts!r:.60}; it must be a list of texts, or of pairs of them as tuples.")
         pairs = isinstance(texts[0], tuple)
         if any(isinstance(text, tuple) != pairs for text in texts):
             raise ValueError("`texts` mixes single texts and pairs.")
@@ -110,7 +113,7 @@ class FrozenEncoder:
         input_ids, mask = torch.tensor(rows, device=device), (torch.arange(width) < lengths[:, None]).to(device)
         # Without padding there is no mask to pass, and the fastest attention kernels apply.
         attention_mask = None if int(lengths.min()) == width else mask.long()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.dtype != torch.float32):
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         return output.last_hidden_state[:, :longest].float(), mask[:, :longest]
 
@@ -163,6 +166,8 @@ def load_encoder(
     Raises:
         UserError: If it cannot be loaded, weights are missing, or there is no padding token.
     """
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise UserError(f"`dtype` is {dtype!r}; it must be auto, float32 or bfloat16.")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     name = Path(path).resolve().name if Path(path).is_dir() else str(path)
     path = _transformer_folder(Path(path)) if Path(path).is_dir() else path

@@ -13,7 +13,9 @@ from transformers import (
 
 from .configuration_predrec import PredRecConfig
 from .configuration_pretraining import PredRecPreTrainingConfig
+from .modeling_llm_jepa import LLMJepaModel, LLMJepaObjective
 from .modeling_predrec import (
+    AUTO_MAP,
     PredRecForMaskedLM,
     PredRecForMultipleChoice,
     PredRecForQuestionAnswering,
@@ -23,6 +25,7 @@ from .modeling_predrec import (
 )
 from .modeling_pretraining import PredRecForPreTraining, PredRecForPreTrainingOutput
 from .predictor import PredRecPredictor
+from .predictor_tokens import add_predictor_tokens
 
 AUTO_CLASSES = {
     AutoModel: PredRecModel,
@@ -33,11 +36,6 @@ AUTO_CLASSES = {
     AutoModelForMultipleChoice: PredRecForMultipleChoice,
 }
 """What loads an encoder as what."""
-
-AUTO_MAP = {"AutoConfig": "configuration_predrec.PredRecConfig"} | {
-    auto.__name__: f"modeling_predrec.{model.__name__}" for auto, model in AUTO_CLASSES.items()
-}
-"""The same for a process without this package: for the `config.json` of an encoder that is published."""
 
 AutoConfig.register("predrec", PredRecConfig, exist_ok=True)
 AutoConfig.register("predrec_pretraining", PredRecPreTrainingConfig, exist_ok=True)
@@ -50,6 +48,10 @@ for auto, model in AUTO_CLASSES.items():
     model.register_for_auto_class(auto.__name__)
 
 __all__ = [
+    "AUTO_CLASSES",
+    "AUTO_MAP",
+    "LLMJepaModel",
+    "LLMJepaObjective",
     "PredRecConfig",
     "PredRecForMaskedLM",
     "PredRecForMultipleChoice",
@@ -61,4 +63,5 @@ __all__ = [
     "PredRecModel",
     "PredRecPreTrainingConfig",
     "PredRecPredictor",
+    "add_predictor_tokens",
 ]

@@ -1,5 +1,7 @@
 """Configuration of the pre-training model: any masked-LM encoder, a predictor, and the objective."""
 
+import difflib
+from dataclasses import fields
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -148,6 +150,9 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
+        for name in kwargs:
+            if near := difflib.get_close_matches(name, [own.name for own in fields(self)], n=1, cutoff=0.8):
+                raise ValueError(f"`{name}` is no field of {type(self).__name__}; did you mean `{near[0]}`?")
         super().__post_init__(**kwargs)
         # The Trainer and weight tying read these on the outer config; the encoder's values are the truth.
         encoder = self.encoder_config
@@ -192,6 +197,21 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             raise ValueError("`mlm_view=context` reconstructs what `context_text=original` would show: drop either.")
         if self.has_predictor:
             self.predictor_config()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As in transformers; refuses the configuration of another model.
+
+        Raises:
+            ValueError: If it is that of an encoder, which this model would be built around.
+        """
+        kind = config_dict.get("model_type", cls.model_type)
+        if kind != cls.model_type:
+            raise ValueError(
+                f"This is a {kind}, not a {cls.model_type}: wrap a masked LM by "
+                "`PredRecForPreTraining.from_masked_lm(name)`, or load an encoder with AutoModel."
+            )
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def has_jepa_branch(self) -> bool:

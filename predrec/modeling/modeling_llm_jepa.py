@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.utils import ModelOutput
 
+from ..rules import check_choices
 from .gathering import process_count
 from .latent_views import Distance, Separation, encode_views, find_separation, tube_loss, view_distance
 from .losses import cross_entropy_sum
@@ -43,6 +44,9 @@ class LLMJepaObjective:
     target_grad: Literal["shared", "stop", "ema"] = "shared"
     layer: int = -1
     separation: Separation | None = None
+
+    def __post_init__(self):
+        check_choices(self)
 
 
 @dataclass

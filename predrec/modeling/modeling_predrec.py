@@ -167,6 +167,16 @@ class PredRecLayer(GradientCheckpointingLayer):
         return hidden_states + self.mlp(self.norm2(hidden_states))
 
 
+HEADS = ("MaskedLM", "SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_predrec.PredRecConfig",
+    "AutoModel": "modeling_predrec.PredRecModel",
+    **{f"AutoModelFor{head}": f"modeling_predrec.PredRecFor{head}" for head in HEADS},
+}
+"""Where a process without the package finds what each Auto class loads: for the `config.json` of a checkpoint."""
+
+
 class PredRecPreTrainedModel(PreTrainedModel):
     """Weight initialisation and the capabilities shared by every predrec model."""
 
@@ -181,6 +191,12 @@ class PredRecPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": PredRecLayer, "attentions": PredRecAttention}
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As in transformers; without the package, all Auto classes find the code that is saved along."""
+        if self._auto_class is not None and not getattr(self.config, "auto_map", None):
+            self.config.auto_map = dict(AUTO_MAP)
+        return super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -392,8 +408,9 @@ class PredRecForSequenceClassification(PredRecPreTrainedModel):
         Args:
             input_ids, attention_mask, position_ids, inputs_embeds, token_type_ids: As in [`PredRecModel.forward`].
             labels (`torch.Tensor` of shape `(batch_size,)`, *optional*):
-                Classes, or scores when the model has one label; `(batch_size, num_labels)` for several at once
-                (`problem_type="multi_label_classification"`).
+                Classes, or scores when the model has one label; `(batch_size, num_labels)` for several classes at
+                once (floats, or `problem_type="multi_label_classification"`) or several scores
+                (`problem_type="regression"`).
 
         Returns:
             `SequenceClassifierOutput` with `logits` of shape `(batch_size, num_labels)` and, given labels, the `loss`:
@@ -415,10 +432,12 @@ class PredRecForSequenceClassification(PredRecPreTrainedModel):
         )
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.config.problem_type == "multi_label_classification":
+        several = labels.is_floating_point() and labels.shape == logits.shape and self.num_labels > 1
+        kind = self.config.problem_type or ("multi_label_classification" if several else None)
+        if kind == "multi_label_classification":
             return F.binary_cross_entropy_with_logits(logits, labels.float())
-        if self.num_labels == 1:
-            return F.mse_loss(logits[:, 0], labels.flatten().float())
+        if kind == "regression" or self.num_labels == 1:
+            return F.mse_loss(logits, labels.view_as(logits).float())
         return F.cross_entropy(logits, labels.flatten())
 
 

@@ -21,6 +21,7 @@ from .encoders import (
     encode_context,
     encode_text,
     encoder_spec,
+    position_limit,
     takes_segments,
     token_logits,
 )
@@ -67,7 +68,7 @@ class PredRecForPreTraining(PreTrainedModel):
     """Predict and reconstruct: `loss = lambda * jepa_loss + (1 - lambda) * mlm_loss`.
 
     `masked_lm` is any `*ForMaskedLM`: its base model is the encoder that is shared by both losses, and
-    `masked_lm.save_pretrained` is how the trained encoder leaves. `target_encoder` is a frozen copy that follows it
+    [`export_encoder`] is how the trained encoder leaves. `target_encoder` is a frozen copy that follows it
     by [`update_target_encoder`]; `predictor` guesses its output at the target blocks. With `jepa_view="crops"` there
     is no predictor: the mean of a crop's states is the guess.
 
@@ -105,6 +106,10 @@ class PredRecForPreTraining(PreTrainedModel):
         if config.has_jepa_branch:
             check_encoder(config.encoder_config, config._attn_implementation, config.mlm_view)
         self.masked_lm = AutoModelForMaskedLM.from_config(config.encoder_config)
+        if self.masked_lm.device.type != "meta":
+            # Whatever its configuration says: small updates are lost in half precision, which autocast does not need.
+            self.masked_lm.float()
+            self.masked_lm.config.dtype = torch.float32
         width = self.get_input_embeddings().weight.shape[1]
         if config.has_jepa_branch and config.target_layers == 0 and width != config.encoder_config.hidden_size:
             raise ValueError(
@@ -135,6 +140,28 @@ class PredRecForPreTraining(PreTrainedModel):
         # On the meta device a checkpoint is being loaded, which brings the target encoder along.
         if not next(self.parameters()).is_meta:
             self.reset_target_encoder()
+
+    @classmethod
+    def from_masked_lm(cls, masked_lm: str | PreTrainedModel, **objective) -> "PredRecForPreTraining":
+        """Builds the model around a trained masked LM, to go on with its weights.
+
+        Args:
+            masked_lm (`str` or `PreTrainedModel`): A `*ForMaskedLM`, or the Hub id or directory of one, which is
+                loaded in float32.
+            objective: Fields of [`PredRecPreTrainingConfig`].
+
+        Example:
+
+        ```python
+        >>> model = PredRecForPreTraining.from_masked_lm("google-bert/bert-base-uncased", jepa_loss="smooth_l1")
+        ```
+        """
+        if not isinstance(masked_lm, PreTrainedModel):
+            masked_lm = AutoModelForMaskedLM.from_pretrained(masked_lm, dtype=torch.float32)
+        config = PredRecPreTrainingConfig(encoder_config=copy.deepcopy(masked_lm.config), **objective)
+        model = cls(config)
+        model.load_masked_lm(masked_lm)
+        return model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -175,7 +202,8 @@ class PredRecForPreTraining(PreTrainedModel):
         if self.config.objective == "jepa":
             encoder_parameters = {id(parameter) for parameter in self.encoder.parameters()}
             for parameter in self.masked_lm.parameters():
-                parameter.requires_grad_(id(parameter) in encoder_parameters)
+                if id(parameter) not in encoder_parameters:
+                    parameter.requires_grad_(False)
 
     @property
     def active_objective(self) -> str:
@@ -527,20 +555,36 @@ class PredRecForPreTraining(PreTrainedModel):
             [`PredRecForPreTrainingOutput`].
 
         Raises:
-            ValueError: If a layout is given to a model whose attention cannot use it.
+            ValueError: If a layout is given to a model whose attention cannot use it, a part of the batch is missing,
+                or its rows are longer than the encoder has positions.
         """
         if layout is not None and not self.takes_layout:
             raise ValueError(
                 f"A layout needs attention within sequences, but `attn_implementation` is "
                 f"{self.encoder.config._attn_implementation}: leave `unpad` of the collator off, or use {UNPADDED!r}."
             )
+        predicts = self.active_objective != "mlm" and not skip_jepa
+        reconstructs = self.active_objective != "jepa"
+        needed = {"labels": labels} if reconstructs else {}
+        if predicts:
+            needed |= {"original_input_ids": original_input_ids, "context_indices": context_indices}
+            needed |= {"target_indices": target_indices, "target_mask": target_mask, "context_mask": context_mask}
+        missing = [name for name, part in needed.items() if part is None]
+        if missing:
+            raise ValueError(
+                f"`{missing[0]}` is missing from the batch: batches of objective {self.active_objective} come from "
+                "DataCollatorForPreTraining."
+            )
+        if input_ids.shape[1] > position_limit(self.encoder):
+            raise ValueError(
+                f"Rows of {input_ids.shape[1]} tokens: the encoder has {position_limit(self.encoder)} positions. Cut "
+                "them, as by `tokenizer(..., truncation=True, max_length=...)`."
+            )
         weight_jepa, weight_mlm, addend = self.loss_weights()
         output = PredRecForPreTrainingOutput(loss_lambda=(weight_jepa / (weight_jepa + weight_mlm)).detach())
         loss = share = input_ids.new_zeros((), dtype=torch.float32)
-        reconstructs = self.active_objective != "jepa"
         crops = self.config.jepa_view == "crops"
         view_is_context = self.training and self.config.mlm_view == "context"
-        predicts = self.active_objective != "mlm" and not skip_jepa
         laid_out = layout if layout is not None and layout.context is not None else None
 
         if predicts or (reconstructs and view_is_context):

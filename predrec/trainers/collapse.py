@@ -1,7 +1,5 @@
 """The collapse monitor: is the encoder still telling texts apart, and is the prediction task more than a formality?"""
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,8 +53,8 @@ def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str,
         a predictor, `target_spread` and `target_token_spread`, `matched_cosine`, `mismatched_cosine` (prediction
         against the target of another text), `trivial_loss_mean`, `trivial_loss_position`, `trivial_loss_text` (the
         JEPA loss of predicting the mean target, the target at another position of the same text, or another block of
-        it if targets are pooled, where there is one, the target of another text at the same position) and
-        `jepa_margin`, by which the JEPA loss beats the best of them.
+        it that shares no token if targets are pooled, the target of another text at the same position) and
+        `jepa_margin`, by which the JEPA loss, on the same targets, beats the best of them. What no row has is absent.
     """
     with kept_random_state(model.device):
         return _measures(model, batch)
@@ -95,14 +93,21 @@ def _measure_prediction(
     output = model(**batch)
     predicted, target = output.predicted_latents.float(), output.target_latents.float()
     other_texts = targets.roll(1, dims=0)
-    at_same_position = model.gather_latents(other_texts, indices)
+    spreads = {
+        "target_spread": text_spread(other_texts, real.roll(1, dims=0)),
+        "target_token_spread": token_spread(other_texts, real.roll(1, dims=0)),
+    }
+    if not chosen.any():
+        return spreads
     # A text that is shorter than this one has nothing at the position.
     other_real = real.roll(1, dims=0).repeat(len(indices) // len(real), 1)
     both_real = chosen & other_real.gather(1, indices.flatten(1)).view(indices.shape)
+    guesses = {
+        "mean": (target[chosen].mean(0).expand_as(target), chosen),
+        "position": _elsewhere(model, target, indices, chosen, len(real)),
+        "text": (model.gather_latents(other_texts, indices), both_real),
+    }
     target_ids = model.target_ids(indices, *batch["input_ids"].shape)
-    shift, along = _elsewhere(model, indices.shape, len(real))
-    both_chosen = chosen & chosen.roll(shift, dims=along)
-    mean_target = target[chosen].mean(0).expand_as(target)
 
     def jepa_loss(guess: Tensor, where: Tensor) -> Tensor:
         torch.manual_seed(0)  # The same random directions for all; the caller keeps training's own state.
@@ -112,31 +117,43 @@ def _measure_prediction(
         (left, _), (right, counted) = model.pool(left, where), model.pool(target, where)
         return F.cosine_similarity(left, right, dim=-1)[counted].mean()
 
-    trivial = {
-        "trivial_loss_mean": jepa_loss(mean_target, chosen),
-        "trivial_loss_text": jepa_loss(at_same_position, both_real),
-    }
-    if shift:
-        trivial["trivial_loss_position"] = jepa_loss(target.roll(shift, dims=along), both_chosen)
+    guesses = {name: guess for name, guess in guesses.items() if guess[1].any()}
+    trivial = {name: jepa_loss(*guess) for name, guess in guesses.items()}
+    # On the same targets: a loss that compares them with one another grows with their number.
+    margins = [trivial[name] - jepa_loss(predicted, where) for name, (_, where) in guesses.items()]
+    cosines = {"matched_cosine": (predicted, chosen)}
+    cosines["mismatched_cosine"] = (predicted.roll(1, dims=0), chosen & chosen.roll(1, dims=0))
     return {
-        "target_spread": text_spread(other_texts, real.roll(1, dims=0)),
-        "target_token_spread": token_spread(other_texts, real.roll(1, dims=0)),
-        "matched_cosine": cosine(predicted, chosen),
-        "mismatched_cosine": cosine(predicted.roll(1, dims=0), chosen & chosen.roll(1, dims=0)),
-        **trivial,
-        "jepa_margin": torch.stack(list(trivial.values())).min() - jepa_loss(predicted, chosen),
+        **spreads,
+        **{name: cosine(*pair) for name, pair in cosines.items() if pair[1].any()},
+        **{f"trivial_loss_{name}": loss for name, loss in trivial.items()},
+        "jepa_margin": torch.stack(margins).min(),
     }
 
 
-def _elsewhere(model: PredRecForPreTraining, shape: torch.Size, num_rows: int) -> tuple[int, int]:
-    """Returns by how much, and along which dimension of the targets, another place in the same text is away.
+def _elsewhere(
+    model: PredRecForPreTraining, target: Tensor, indices: Tensor, chosen: Tensor, num_rows: int
+) -> tuple[Tensor, Tensor]:
+    """Returns, for each target, that of another place in the same text, and where there is one.
 
-    That is the other half of a block or, if targets are pooled, the next block, or that of the text's next context.
-    There is none, and the number is 0, if a text has one pooled block.
+    The other place is half of the block away or, if targets are pooled, the next block, or that of the text's next
+    context, where it has no token in common with this one: such a guess would hold a part of the answer.
+
+    Args:
+        target (`torch.FloatTensor` of shape `(num_contexts, num_blocks, block_length, hidden_size)`): Targets.
+        indices, chosen (same without `hidden_size`, long and bool): Their positions, and which there are.
+        num_rows (`int`): Texts of the batch.
     """
     if not model.config.pool_targets:
-        return max(1, shape[2] // 2), 2
-    return (1, 1) if shape[1] > 1 else (num_rows if shape[0] > num_rows else 0, 0)
+        lengths = chosen.cumsum(-1).argmax(-1, keepdim=True) + 1  # To the last target; special tokens may lie between.
+        places = (torch.arange(indices.shape[2], device=indices.device) + lengths // 2) % lengths
+        guess = target.gather(2, places[..., None].expand_as(target))
+        return guess, chosen & chosen.gather(2, places) & (lengths > 1)
+    shift, along = (1, 1) if indices.shape[1] > 1 else (num_rows, 0)
+    first = indices.masked_fill(~chosen, 2**31).amin(-1, keepdim=True)
+    last = indices.masked_fill(~chosen, -1).amax(-1, keepdim=True)
+    apart = (last < first.roll(shift, dims=along)) | (last.roll(shift, dims=along) < first)
+    return target.roll(shift, dims=along), chosen & chosen.roll(shift, dims=along) & apart
 
 
 def collapse_reasons(measures: dict[str, float], min_rank: float, min_std: float) -> list[str]:
@@ -176,7 +193,7 @@ class CollapseMonitorCallback(TrainerCallback):
             rows, most = self.trainer.eval_dataset, self.trainer.args.monitor_examples
             kept = min(most, len(rows))
             features = [rows[index * len(rows) // kept] for index in range(kept)]
-            collator = replace(self.trainer.eval_collator, unpad=False)
+            collator = self.trainer.eval_collator.changed(unpad=False)
             self._batch = self.trainer._prepare_inputs(collator(features))
         return self._batch
 

@@ -2,6 +2,7 @@
 
 from transformers import TrainerCallback
 
+from ..data_collators.numbered_rows import knows_its_epoch
 from .finite import FiniteGuard
 
 
@@ -17,7 +18,7 @@ class EMACallback(TrainerCallback):
     """Applies the exponential moving average once per optimizer update, whatever the accumulation.
 
     Its only state is the Trainer's global step, so a resumed run continues the schedule exactly. An update that was
-    skipped, by the gradient scaler or because its gradient was not finite, moves nothing.
+    skipped, by the gradient scaler or because its gradient was not finite, does not move it.
 
     Args:
         guard ([`FiniteGuard`], *optional*): Knows, on the device, whether an update was skipped: a fused optimizer
@@ -43,9 +44,7 @@ class ScheduleCallback(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
         # The Trainer does not call `set_epoch` after a resume in mid-epoch, nor with several processes.
-        dataset = getattr(train_dataloader, "dataset", None)
-        while dataset is not None and not hasattr(dataset, "set_epoch"):
-            dataset = getattr(dataset, "dataset", None)
+        dataset = knows_its_epoch(getattr(train_dataloader, "dataset", None))
         if dataset is not None:
             dataset.set_epoch(int(state.epoch + 1e-6))
 

@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from .card_parts import block, compose, last_values, measured, recipe_block, table, versions
+from .curves import plot_training_curves
 from .hardware import device_name
 from .strategies import precision
 
@@ -107,8 +108,7 @@ def render_language_card(
         "## Licence\n",
         "None was given; that of the model it began with, and of the data, applies.\n",
         *(["## Citation\n", block("bibtex", CITATION)] if method == "llm_jepa" else []),
-        "## Recipe\n",
-        recipe_block(recipe),
+        *(["## Recipe\n", recipe_block(recipe)] if recipe else []),
     )
 
 
@@ -133,4 +133,5 @@ def write_language_card(trainer: Any) -> None:
         facts,
         trainer.answer_shares,
     )
+    plot_training_curves(state.log_history, Path(args.output_dir) / "training_curves.png")
     ModelCard(text).save(Path(args.output_dir) / "README.md")

@@ -5,7 +5,7 @@ from typing import Literal
 
 from ..modeling.modeling_llm_jepa import LLMJepaObjective
 from ..modeling.predictor_tokens import MAX_PREDICTOR_TOKENS
-from ..rules import at_least, at_most, not_negative, positive, share_below_one
+from ..rules import at_least, at_most, check_choices, not_negative, positive, share_below_one
 from .run_args import RunArguments
 
 DEFAULT_LAMBDA = {"ntp": 0.0, "llm_jepa": 1.0, "tube": 0.02}
@@ -83,6 +83,7 @@ class LLMJepaArguments(RunArguments):
     BEST_BY = ("eval_ntp_loss", "eval_jepa_loss", "eval_loss")
 
     def __post_init__(self):
+        check_choices(self)
         if self.jepa_lambda is None:
             self.jepa_lambda = DEFAULT_LAMBDA[self.method]
         super().__post_init__()

@@ -1,5 +1,6 @@
 """The Trainer of LLM-JEPA: both losses, a budget in operations, checkpoints that are ordinary language models."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ class LLMJepaTrainer(ObjectiveTrainer):
         args ([`LLMJepaArguments`]): Arguments.
         data_collator ([`DataCollatorForLLMJepa`]): Makes batches; for training it makes views only where they count.
         train_dataset, eval_dataset ([`ViewDataset`]): Examples.
-        kwargs: As for [`ObjectiveTrainer`].
+        kwargs: As for [`ObjectiveTrainer`]. `processing_class`, the tokenizer, is saved with the model.
+
+    Raises:
+        ValueError: If model, arguments and data are not for one another: the objective stands in both of the first.
     """
 
     TERMS = {"ntp_loss": "num_labels", "jepa_loss": "num_pairs"}
@@ -53,6 +57,7 @@ class LLMJepaTrainer(ObjectiveTrainer):
         train_dataset: ViewDataset,
         **kwargs,
     ):
+        check_together(model, args, train_dataset, kwargs.get("processing_class"))
         self.cost = LanguageModelCost.of(model.causal_lm)
         self.spending = spending_of(self.cost, train_dataset, args)
         if args.max_flops is not None:
@@ -187,9 +192,33 @@ class LLMJepaTrainer(ObjectiveTrainer):
         self.processing_class.save_pretrained(directory)
 
     def create_model_card(self, *args, **kwargs) -> None:
-        """Writes the model card of the run, with `example_prompt` and `answer_shares` where they are set."""
+        """Writes the model card of the run, with `example_prompt` and `answer_shares` where set, and its curves."""
         if self.args.should_save:
             write_language_card(self)
+
+
+def check_together(model: Any, args: Any, dataset: Any, tokenizer: Any) -> None:
+    """Raises `ValueError` if what the Trainer is given does not go together."""
+    kinds = ((model, "model", LLMJepaModel), (args, "args", LLMJepaArguments), (dataset, "train_dataset", ViewDataset))
+    for value, name, kind in kinds:
+        if not isinstance(value, kind):
+            raise ValueError(f"`{name}` is {type(value).__name__}; it must be {kind.__name__}.")
+    if tokenizer is None:
+        raise ValueError("`processing_class` is missing: give the tokenizer, which is saved with the model.")
+    asked = args.objective()
+    for part in fields(asked):
+        own, other = getattr(model.objective, part.name), getattr(asked, part.name)
+        if part.name != "separation" and own != other:
+            raise ValueError(
+                f"`{part.name}` is {own!r} in the model's objective, {other!r} in the arguments: build it by "
+                "`LLMJepaModel(causal_lm, args.objective())`."
+            )
+    known = len(getattr(model.config, "predictor_token_ids", None) or [])
+    if args.method == "llm_jepa" and known != args.num_predictor_tokens:
+        raise ValueError(
+            f"`num_predictor_tokens` is {args.num_predictor_tokens}, but the model has {known}: see "
+            "`add_predictor_tokens`."
+        )
 
 
 def _after(first, second):

@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from .card_examples import loading_examples
 from .card_parts import block, compose, last_values, measured, recipe_block, table, versions
+from .curves import plot_training_curves
 from .hardware import device_name
 from .strategies import precision
 
@@ -111,8 +112,7 @@ def render_model_card(
         "None was given.\n",
         "## Citation\n",
         "The method is that of\n\n" + block("bibtex", CITATION),
-        "## Recipe\n",
-        recipe_block(recipe),
+        *(["## Recipe\n", recipe_block(recipe)] if recipe else []),
     )
 
 
@@ -143,4 +143,5 @@ def write_model_card(trainer: Any) -> None:
         state.log_history,
         facts,
     )
+    plot_training_curves(state.log_history, Path(args.output_dir) / "training_curves.png")
     ModelCard(text).save(Path(args.output_dir) / "README.md")

@@ -17,11 +17,22 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from ..data_collators import PlacedCollator, StreamedRows
-from .checkpoints import DATA_FILE, METRICS_FILE, RECIPE_FILE, committed_checkpoint, rotate
+from ..errors import UserError
+from .checkpoints import (
+    DATA_FILE,
+    METRICS_FILE,
+    RECIPE_FILE,
+    check_data,
+    committed_checkpoint,
+    resume_point,
+    rotate,
+)
 from .epoch_ends import EpochEndCallback
 from .finite import Finding, FiniteGuard, SkipCallback, check_finite, not_finite_spreads
+from .integrity import check_whole
 from .interrupt import start_worker
 from .length_groups import SeededLengthGroups
+from .main_process import main_process_first
 from .metrics import MetricSums
 from .random_state import kept_random_state
 from .run_args import RunArguments
@@ -44,9 +55,9 @@ class ObjectiveTrainer(Trainer):
         model (`nn.Module`): The model.
         args ([`RunArguments`]): Arguments.
         data_collator (`Callable`): Makes training batches.
-        recipe (`dict`, *optional*): Resolved recipe; saved with every checkpoint and compared on resume.
+        recipe (`dict`, *optional*): Resolved recipe; saved with every checkpoint, for the commands to compare.
         card_facts (`dict`, *optional*): Rows for the model card's table, such as the data.
-        data_fingerprint (`str`, *optional*): Of the training data; saved with every checkpoint.
+        data_fingerprint (`str`, *optional*): Of the training data; saved with every checkpoint, compared on resume.
         kwargs: As for `Trainer`.
     """
 
@@ -74,6 +85,8 @@ class ObjectiveTrainer(Trainer):
                 raise ValueError(
                     f"`{name}` is not for this trainer: its evaluations keep no predictions. Leave it out."
                 )
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError("`compute_loss_func` is not for this trainer: the model computes its loss. Subclass it.")
         if isinstance(kwargs.get("eval_dataset"), dict):
             raise ValueError(
                 "`eval_dataset` must be one dataset: for others call `evaluate(them, metric_key_prefix=)`."
@@ -93,7 +106,12 @@ class ObjectiveTrainer(Trainer):
         self._idle = 0.0
         self._speed = SpeedLog("train"), SpeedLog("eval")
         self._place = None
+        if args.num_threads is not None:
+            torch.set_num_threads(args.num_threads)
+        there = {type(callback) for callback in self.callback_handler.callbacks}
         for callback in self.own_callbacks():
+            if type(callback) in there:
+                raise ValueError(f"`callbacks`: the trainer adds {type(callback).__name__} by itself; leave it out.")
             self.add_callback(callback)
 
     # What an objective decides
@@ -123,6 +141,9 @@ class ObjectiveTrainer(Trainer):
         """Returns further metrics of an evaluation from the sums over it."""
         return {}
 
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """Raises `UserError` if a checkpoint is of another model."""
+
     def write_weights(self, directory: str) -> None:
         """Writes everything that training changes, for a checkpoint."""
         if is_sharded(self.accelerator):
@@ -147,7 +168,10 @@ class ObjectiveTrainer(Trainer):
         grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
         trainable = {id(p) for p in (model or self.model).parameters() if p.requires_grad}
         if len(grouped) != len(set(grouped)) or set(grouped) != trainable:
-            raise RuntimeError("The optimizer does not hold every trainable parameter exactly once.")
+            raise ValueError(
+                "`optimizers`: an optimizer must hold every trainable parameter once and no other: give it those of "
+                "`model.parameters()` that have `requires_grad`. The target encoder is not trained."
+            )
         return optimizer
 
     # Training
@@ -241,8 +265,9 @@ class ObjectiveTrainer(Trainer):
             sums[:2] /= self.args.world_size
             means = self.train_sums.means(sums)
             now, tokens = time.perf_counter(), means.pop("tokens")
-            # Where every loss since the last line was skipped, there is none.
-            logs |= {"loss": math.nan} | means
+            if sums[0] or found.skipped:
+                # Where every loss since the last line was skipped, there is none.
+                logs |= {"loss": math.nan} | means
             logs |= self.schedule_values()
             logs["tokens"] = int(tokens)
             logs["tokens_per_second"] = round(tokens / max(1e-9, now - self._clock - self._idle), 1)
@@ -262,12 +287,36 @@ class ObjectiveTrainer(Trainer):
             self._idle += time.perf_counter() - start
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        """As in `Trainer`; a checkpoint that is damaged, or of another model or other data, is refused.
+
+        With `True`, damaged checkpoints at the end are passed over.
+
+        Raises:
+            UserError: If there is no such checkpoint, or the run cannot go on from it.
+        """
+        if resume_from_checkpoint:
+            resume_from_checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         self._clock, self._idle = time.perf_counter(), 0.0
         self._speed = SpeedLog("train"), self._speed[1]
         with gone_on(self.train_dataset, self.args, resume_from_checkpoint):
             result = super().train(resume_from_checkpoint, *args, **kwargs)
         self.raise_if_not_finite()
         return result
+
+    def _checkpoint_to_resume(self, wanted: str | bool) -> str:
+        if isinstance(wanted, bool):
+            with main_process_first(self.args):
+                checkpoint = resume_point(self.args.output_dir, wanted)
+        else:
+            checkpoint = Path(wanted) if Path(wanted).is_dir() else None
+        if checkpoint is None:
+            where = self.args.output_dir if isinstance(wanted, bool) else wanted
+            raise UserError(f"`resume_from_checkpoint`: there is no checkpoint to go on from at {str(where)!r}.")
+        check_whole(checkpoint)
+        if not self.args.ignore_recipe_mismatch:
+            check_data(checkpoint, self.data_fingerprint)
+        self.check_checkpoint(checkpoint)
+        return str(checkpoint)
 
     # Evaluation
 

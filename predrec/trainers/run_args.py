@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..configuration.switches import switch_or_text
-from ..rules import at_least, at_most, check_values, not_negative, positive, share, share_below_one
+from ..rules import at_least, at_most, check_choices, check_values, not_negative, positive, share, share_below_one
 
 FIXED = {
     "remove_unused_columns": (False, "the collator needs example numbers and epochs"),
@@ -116,6 +116,7 @@ class RunArguments(TrainingArguments):
         return self.__dict__ | {"hub_token": None}
 
     def _check(self):
+        check_choices(self)
         check_values(self, self.RULES)
         for name, (only, reason) in FIXED.items():
             if getattr(self, name) != only:

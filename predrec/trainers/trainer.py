@@ -1,23 +1,27 @@
 """The Trainer of hybrid pre-training: the EMA, the collapse monitor, native export, publishing."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.utils import logging
 
 from ..data_collators import DataCollatorForPreTraining
+from ..data_collators.numbered_rows import numbered
 from ..modeling import PredRecForPreTraining
+from ..modeling.encoders import position_limit
 from .collapse import MIN_MONITORED, CollapseMonitorCallback
 from .ema import EMACallback, ScheduleCallback, ema_decay_at
 from .export import export_encoder
 from .idle import IdleCallback
 from .model_card import write_model_card
 from .objective_trainer import ObjectiveTrainer
+from .trained_weights import check_fits
 from .training_args import PredRecTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -31,34 +35,47 @@ class PredRecTrainer(ObjectiveTrainer):
     architecture.
 
     Args:
-        model ([`PredRecForPreTraining`]): The model.
+        model ([`PredRecForPreTraining`]): The model; see [`PredRecForPreTraining.from_masked_lm`].
         args ([`PredRecTrainingArguments`]): Arguments.
-        data_collator ([`DataCollatorForPreTraining`]): Makes training batches; evaluation uses a copy whose labels
-            are always those of the full view, so that runs with different `mlm_view` compare.
-        recipe (`dict`, *optional*): Resolved recipe; saved with every checkpoint and compared on resume.
-        card_facts (`dict`, *optional*): Rows for the model card's table, such as the data.
-        data_fingerprint (`str`, *optional*): Of the training data; saved with every checkpoint.
-        kwargs: As for `Trainer`.
+        data_collator ([`DataCollatorForPreTraining`], *optional*): Makes training batches; evaluation uses a copy
+            whose labels are always those of the full view, so that runs with different `mlm_view` compare. When
+            absent, it is made for the model from `processing_class`.
+        recipe, card_facts, data_fingerprint (*optional*): As for [`ObjectiveTrainer`].
+        kwargs: As for `Trainer`. `train_dataset` and `eval_dataset` are any that have `input_ids`: tokenized ones of
+            `datasets`, lists of mappings, [`PackedRows`] or [`DocumentRows`].
+
+    Raises:
+        ValueError: If model, arguments, collator and data are not for one another.
     """
 
     def __init__(
         self,
         model: PredRecForPreTraining,
         args: PredRecTrainingArguments,
-        data_collator: DataCollatorForPreTraining,
+        data_collator: DataCollatorForPreTraining | None = None,
         recipe: dict | None = None,
         card_facts: dict[str, str] | None = None,
         data_fingerprint: str | None = None,
         **kwargs,
     ):
+        check_kinds(model, args, kwargs)
+        if data_collator is None:
+            seed = args.seed if args.data_seed is None else args.data_seed
+            data_collator = collator_for(model, kwargs.get("processing_class"), seed)
         check_views(model, data_collator)
+        kwargs |= {name: numbered(kwargs.get(name)) for name in ("train_dataset", "eval_dataset")}
         super().__init__(model, args, data_collator, recipe, card_facts, data_fingerprint, **kwargs)
         # Compiled for a CPU, attention has no kernel for sequences laid end to end.
         unpad = model.takes_layout and not (args.torch_compile and args.device.type == "cpu")
-        self.data_collator = replace(data_collator, unpad=unpad)
+        longest = data_collator.max_seq_length or position_limit(model.encoder)
+        self.data_collator = data_collator.changed(unpad=unpad, max_seq_length=longest)
         # A text is evaluated on one context, but on all its crops: one says little.
         sets = data_collator.num_mask_sets if data_collator.crop_length else 1
-        self.eval_collator = replace(self.data_collator, num_mask_sets=sets, label_view="full", fixed_epoch=0)
+        self.eval_collator = self.data_collator.changed(num_mask_sets=sets, label_view="full", fixed_epoch=0)
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        """As in [`ObjectiveTrainer`], of any rows."""
+        return super().get_eval_dataloader(numbered(eval_dataset))
 
     def own_callbacks(self) -> list[TrainerCallback]:
         """Schedules, the average and the monitor, where they apply."""
@@ -118,12 +135,16 @@ class PredRecTrainer(ObjectiveTrainer):
         config = json.loads((Path(checkpoint) / "config.json").read_text("utf-8"))
         self.model.config.active_objective = config.get("active_objective")
 
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """As in [`ObjectiveTrainer`]."""
+        check_fits(checkpoint, self.model)
+
     def export(self, directory: Path, weights: dict[str, Tensor] | None) -> None:
         """Writes the trained encoder with its head, as a checkpoint of its own architecture."""
         export_encoder(self.model, self.processing_class, directory, weights)
 
     def create_model_card(self, *args, **kwargs) -> None:
-        """Writes the model card of the run."""
+        """Writes the model card of the run, and the training curves that it shows."""
         if self.args.should_save:
             write_model_card(self)
 
@@ -176,13 +197,57 @@ class PredRecTrainer(ObjectiveTrainer):
         )
 
 
+def check_kinds(model: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """Raises `ValueError` if the Trainer is given something of another kind."""
+    if not isinstance(model, PredRecForPreTraining):
+        raise ValueError(
+            f"`model` is {type(model).__name__}; it must be a PredRecForPreTraining: wrap a masked LM by "
+            "`PredRecForPreTraining.from_masked_lm(model)`."
+        )
+    if not isinstance(args, PredRecTrainingArguments):
+        raise ValueError(f"`args` is {type(args).__name__}; it must be PredRecTrainingArguments.")
+    if kwargs.get("model_init") is not None:
+        raise ValueError("`model_init` is not for this trainer: pass `model`.")
+    if kwargs.get("eval_dataset") is not None and not hasattr(kwargs["eval_dataset"], "__len__"):
+        raise ValueError(
+            "`eval_dataset` is a stream; it must have a length: keep some rows, as by `list(it.take(n))`."
+        )
+
+
+def collator_for(
+    model: PredRecForPreTraining, tokenizer: PreTrainedTokenizerBase | None, seed: int
+) -> DataCollatorForPreTraining:
+    """Returns a collator with the masks of the paper for what the model trains."""
+    config = model.config
+    if tokenizer is None:
+        raise ValueError("Pass `processing_class`, the tokenizer, or a `data_collator`.")
+    if config.padding_is_text or (config.has_jepa_branch and config.jepa_view == "crops"):
+        raise ValueError("Pass a `data_collator`: padding that is text needs `max_seq_length`, crops `crop_length`.")
+    return DataCollatorForPreTraining(
+        tokenizer,
+        seed,
+        label_view=config.mlm_view,
+        num_target_blocks=2 if config.has_jepa_branch else 0,
+    )
+
+
 def check_views(model: PredRecForPreTraining, collator: DataCollatorForPreTraining) -> None:
-    """Refuses batches that are made for another objective than the model's.
+    """Refuses batches that are made for another objective than the model's, or another vocabulary.
 
     Raises:
-        ValueError: If contexts, targets or labels are not those that the model takes.
+        ValueError: If contexts, targets or labels are not those that the model takes, or token ids may be none of its.
     """
     config = model.config
+    if not isinstance(collator, DataCollatorForPreTraining):
+        raise ValueError(
+            f"`data_collator` is {type(collator).__name__}; it must be a DataCollatorForPreTraining, or left out."
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(collator.tokenizer) > rows:
+        raise ValueError(
+            f"The tokenizer has {len(collator.tokenizer):,} tokens, but the model has {rows:,}: they do not belong "
+            "together."
+        )
     if config.objective != "jepa" and collator.label_view != config.mlm_view:
         raise ValueError(f"`label_view` of the collator is {collator.label_view}, but `mlm_view` {config.mlm_view}.")
     if config.objective != "mlm":

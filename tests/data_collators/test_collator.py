@@ -510,13 +510,55 @@ def test_collator_gives_no_label_to_a_row_of_special_tokens(collator):
     assert (labels != -100).any(1).tolist() == [True, False]
 
 
-def test_collator_refuses_a_tokenizer_without_a_mask_token():
+@pytest.mark.parametrize(("missing", "given"), [("mask", {}), ("pad", {"mask_token": "[UNK]"})])
+def test_collator_refuses_a_tokenizer_without_a_token_that_it_needs(missing, given):
     vocabulary = {"[PAD]": 0, "[UNK]": 1, "a": 2}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]")), unk_token="[UNK]"
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]")), unk_token="[UNK]", **given
     )
-    with pytest.raises(ValueError, match="`tokenizer_name`: the tokenizer has no mask token"):
+    with pytest.raises(ValueError, match=f"`tokenizer` has no {missing} token"):
         DataCollatorForPreTraining(tokenizer)
+
+
+def test_collator_refuses_what_is_no_tokenizer():
+    with pytest.raises(ValueError, match="`tokenizer` is str; load it with AutoTokenizer"):
+        DataCollatorForPreTraining("google-bert/bert-base-uncased")
+
+
+class ArticlesOnly(DataCollatorForPreTraining):
+    """Masks one token of the vocabulary, with a state of its own."""
+
+    def __init__(self, tokenizer, article, **options):
+        super().__init__(tokenizer, **options)
+        self.article = article
+
+    def choose_masked_tokens(self, ids, maskable, uniforms):
+        places = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
+        return np.ones_like(maskable) if self.article is None else ids == self.article, places
+
+
+def test_a_rule_of_ones_own_chooses_tokens_but_never_special_ones(tiny_tokenizer):
+    feature = {"input_ids": [2, 7, 9, 7, 3], "example_ids": 0, "epoch": 0}
+    collator = ArticlesOnly(tiny_tokenizer, 7, num_target_blocks=0)
+    assert collator([feature])["labels"].tolist() == [[-100, 7, -100, 7, -100]]
+    other = collator.changed(fixed_epoch=3)
+    assert (other.article, other.fixed_epoch, collator.fixed_epoch) == (7, 3, None)
+    collator.article = None
+    labels = collator([feature])["labels"][0]
+    special = [id_ in tiny_tokenizer.all_special_ids for id_ in feature["input_ids"]]
+    assert labels.eq(-100).tolist() == special
+
+
+def test_changes_are_checked(tiny_tokenizer):
+    with pytest.raises(ValueError, match="`label_view` is 'whole'"):
+        DataCollatorForPreTraining(tiny_tokenizer).changed(label_view="whole")
+
+
+@pytest.mark.parametrize("given", [{"context_scale": 0.7}, {"crop_length": 8}, {"target_scale": None, "seed": "x"}])
+def test_values_of_another_type_are_refused_by_name(tiny_tokenizer, given):
+    name = list(given)[-1]
+    with pytest.raises(ValueError, match=f"`{name}` is {given[name]!r}; it must be"):
+        DataCollatorForPreTraining(tiny_tokenizer, **given)
 
 
 def test_collator_refuses_words_without_word_boundaries():

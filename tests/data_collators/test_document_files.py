@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from predrec.data_collators import json_files, parquet_files
+from predrec.data_collators import document_files, json_files, parquet_files
 from predrec.data_collators.document_files import DocumentFiles, read_files
 from predrec.errors import UserError
 
@@ -75,6 +75,14 @@ def test_file_is_read_once(monkeypatch):
     read("text.txt")
     monkeypatch.setattr(DocumentFiles, "_documents", lambda self, paths: pytest.fail("It was read again."))
     assert read("text.txt") == ["one", "two"]
+
+
+def test_file_that_another_version_of_the_reader_has_read_is_read_again(monkeypatch):
+    Path("text.txt").write_text("one")
+    read("text.txt")
+    monkeypatch.setattr(document_files, "READER", document_files.READER + 1)
+    monkeypatch.setattr(DocumentFiles, "_documents", lambda self, paths: iter(["as the new one reads it"]))
+    assert read("text.txt") == ["as the new one reads it"]
 
 
 def test_file_that_has_changed_is_read_again():

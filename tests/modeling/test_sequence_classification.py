@@ -54,3 +54,18 @@ def test_loss_of_several_labels_at_once_is_binary_cross_entropy(input_ids, dtype
 def test_save_and_load_keep_the_kind_of_labels(name, value, tmp_path):
     HEAD.build(**{name: value}).save_pretrained(tmp_path)
     assert getattr(PredRecForSequenceClassification.from_pretrained(tmp_path).config, name) == value
+
+
+def test_several_scores_have_a_squared_error_of_all(input_ids):
+    labels = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    output = HEAD.build(num_labels=3, problem_type="regression")(input_ids, labels=labels)
+    torch.testing.assert_close(output.loss, (output.logits - labels).pow(2).mean(), **CLOSE)
+
+
+def test_floats_for_every_label_are_several_labels_at_once(input_ids):
+    labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    losses = [
+        HEAD.build(num_labels=3, problem_type=kind)(input_ids, labels=labels).loss
+        for kind in (None, "multi_label_classification")
+    ]
+    torch.testing.assert_close(*losses)

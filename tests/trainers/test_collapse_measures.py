@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from predrec.modeling import modeling_pretraining
+from predrec.trainers import collapse
 from predrec.trainers.collapse import collapse_reasons, measure, text_spread, token_spread
 from predrec.trainers.geometry import effective_rank, uniformity
 
@@ -131,18 +132,22 @@ def test_trivial_losses_equal_naive_twins(batch):
     output, measures = model(**batch), measure(model, batch)
     states = model.target_states(batch["original_input_ids"], batch["attention_mask"])
     target, indices, chosen = output.target_latents, batch["target_indices"], batch["target_mask"]
-    lengths, shift = batch["attention_mask"].sum(1), indices.shape[-1] // 2
-    mean = target[chosen].mean(0)
-    losses = {"mean": [], "position": [], "text": []}
+    lengths, mean = batch["attention_mask"].sum(1), target[chosen].mean(0)
+    losses, margins = {"mean": [], "position": [], "text": []}, {"mean": [], "position": [], "text": []}
     for row, block, i in chosen.nonzero().tolist():
-        here = target[row, block, i]
-        losses["mean"].append(1 - torch.cosine_similarity(mean, here, dim=0))
-        if chosen[row, block, i - shift]:
-            losses["position"].append(1 - torch.cosine_similarity(target[row, block, i - shift], here, dim=0))
+        here, size = target[row, block, i], int(chosen[row, block].nonzero().max()) + 1
+        half = (i + size // 2) % size
+        guesses = {"mean": mean}
+        if half != i and chosen[row, block, half]:
+            guesses["position"] = target[row, block, half]
         if indices[row, block, i] < lengths[row - 1]:
-            other = states[row - 1, indices[row, block, i]]
-            losses["text"].append(1 - torch.cosine_similarity(other, here, dim=0))
+            guesses["text"] = states[row - 1, indices[row, block, i]]
+        own = 1 - torch.cosine_similarity(output.predicted_latents[row, block, i], here, dim=0)
+        for name, guess in guesses.items():
+            losses[name].append(1 - torch.cosine_similarity(guess, here, dim=0))
+            margins[name].append(losses[name][-1] - own)
     expected = {f"trivial_loss_{name}": torch.stack(values).mean().item() for name, values in losses.items()}
+    expected["jepa_margin"] = min(torch.stack(values).mean().item() for values in margins.values())
     torch.testing.assert_close({name: measures[name] for name in expected}, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -203,11 +208,52 @@ def test_measure_of_crops_is_complete_and_an_oracle_has_a_margin(monkeypatch):
     assert measures["jepa_margin"] > 0.1
 
 
-def test_margin_is_the_best_trivial_loss_minus_the_jepa_loss(batch):
-    model = drift(pretraining_model())
+def noise_targets(monkeypatch, model, batch):
+    """Makes the target of every token of every text independent noise: nothing can be predicted."""
+    states = normal(*batch["input_ids"].shape, model.config.encoder_config.hidden_size)
+    monkeypatch.setattr(model, "target_states", lambda *args: states)
+
+
+@pytest.mark.parametrize(("second", "is_apart"), [(6, False), (8, True)])
+def test_another_block_that_holds_a_part_of_the_answer_is_no_guess(monkeypatch, second, is_apart):
+    """Pooled blocks of one text may overlap; of noise, their means would predict one another all the same."""
+    batch = block_batch(((24, ((4, 4), (second, 4))),) * 8)
+    model = pretraining_model(pool_targets=True)
+    noise_targets(monkeypatch, model, batch)
     measures = measure(model, batch)
-    best = min(measures[f"trivial_loss_{name}"] for name in ("mean", "position", "text"))
-    torch.testing.assert_close(measures["jepa_margin"], best - model(**batch).jepa_loss.item(), rtol=1e-4, atol=1e-5)
+    assert ("trivial_loss_position" in measures) == is_apart
+    if is_apart:
+        assert 0.8 < measures["trivial_loss_position"] < 1.2
+
+
+@pytest.mark.parametrize("name", ["cosine", "infonce"])
+def test_a_prediction_as_good_as_a_trivial_one_has_no_margin(batch, name, monkeypatch):
+    """A loss that compares targets with one another grows with their number: they must be the same."""
+    model = drift(pretraining_model(jepa_loss=name))
+    target = model(**batch).target_latents
+    guess, half = target + 0.1 * normal(*target.shape), batch["target_mask"].clone()
+    half[:, 1:] = False
+    monkeypatch.setattr(collapse, "_elsewhere", lambda *args: (guess, half))
+    monkeypatch.setattr(model.predictor, "forward", lambda *args: guess)
+    torch.testing.assert_close(measure(model, batch)["jepa_margin"], 0.0, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_short_blocks_have_another_position_or_none(monkeypatch, length):
+    batch = block_batch(((24, ((4, length), (14, length))),) * 8)
+    model = pretraining_model()
+    noise_targets(monkeypatch, model, batch)
+    measures = measure(model, batch)
+    assert ("trivial_loss_position" in measures) == (length > 1)
+    if length > 1:
+        assert 0.8 < measures["trivial_loss_position"] < 1.2
+
+
+def test_rows_without_targets_have_no_measure_of_the_prediction(batch):
+    without = batch | {"target_mask": torch.zeros_like(batch["target_mask"])}
+    measures = measure(pretraining_model(), without)
+    assert set(measures) == OF_ENCODER | {"target_spread", "target_token_spread"}
+    assert all(math.isfinite(value) for value in measures.values())
 
 
 def oracle(model, batch, monkeypatch, change=lambda latents: latents):

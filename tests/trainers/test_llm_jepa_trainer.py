@@ -1,17 +1,21 @@
 """LLM-JEPA in training: resume to the bit, pieces of updates, budgets, adapters, what is logged."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from predrec.modeling import llm_flops
+from predrec.errors import UserError
+from predrec.modeling import LLMJepaModel, LLMJepaObjective, llm_flops
 from predrec.modeling.llm_flops import skips_views
 from predrec.trainers import llm_jepa_trainer, view_geometry
 from predrec.trainers.adapters import with_lora
 from predrec.trainers.language_models import load_trained
-from predrec.trainers.llm_jepa_trainer import load_language_model
+from predrec.trainers.llm_jepa_args import LLMJepaArguments
+from predrec.trainers.llm_jepa_trainer import LLMJepaTrainer, load_language_model
 
 from .. import llm_training
 from ..training import logged
@@ -318,3 +322,62 @@ def test_adapters_are_saved_as_adapters(tmp_path):
     del base
     with pytest.raises(ValueError, match="cannot load the adapters"):  # The tiny base was never saved anywhere.
         load_trained(tmp_path / "run")
+
+
+def parts(folder, **changes):
+    """What a trainer is made of, from one that is in order."""
+    right = llm_training.trainer(folder)
+    given = {
+        "model": right.model,
+        "args": right.args,
+        "data_collator": right.data_collator,
+        "train_dataset": right.train_dataset,
+        "processing_class": right.processing_class,
+    }
+    return given | changes
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("model", lambda right: right["model"].causal_lm, "`model` is LlamaForCausalLM; it must be LLMJepaModel"),
+        ("args", lambda right: None, "`args` is NoneType; it must be LLMJepaArguments"),
+        ("train_dataset", lambda right: [{"text": "a"}], "`train_dataset` is list; it must be ViewDataset"),
+        ("processing_class", lambda right: None, "`processing_class` is missing"),
+    ],
+)
+def test_what_is_of_another_kind_is_named(tmp_path, name, kind, message):
+    given = parts(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        LLMJepaTrainer(**given | {name: kind(given)})
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"jepa_lambda": 50.0}, "`jepa_lambda` is 50.0 in the model's objective, 1.0 in the arguments"),
+        ({"method": "ntp"}, "`method` is 'ntp' in the model's objective, 'llm_jepa' in the arguments"),
+        ({"distance": "infonce"}, "`distance` is 'infonce'"),
+        ({"target_grad": "stop"}, "`target_grad` is 'stop'"),
+    ],
+)
+def test_one_objective_for_model_and_arguments(tmp_path, objective, message):
+    given = parts(tmp_path)
+    other = LLMJepaModel(given["model"].causal_lm, replace(given["args"].objective(), **objective))
+    with pytest.raises(ValueError, match=message):
+        LLMJepaTrainer(**given | {"model": other})
+
+
+def test_predictor_tokens_that_the_model_lacks_are_missed(tmp_path):
+    given = parts(tmp_path)
+    given["model"].config.predictor_token_ids = []
+    with pytest.raises(ValueError, match="`num_predictor_tokens` is 1, but the model has 0"):
+        LLMJepaTrainer(**given)
+
+
+@pytest.mark.parametrize("wrong", [{"method": "jepa"}, {"distance": "euclid"}, {"target_grad": "none"}])
+def test_an_objective_that_does_not_exist_is_refused(tmp_path, wrong):
+    [(name, value)] = wrong.items()
+    for make in (LLMJepaObjective, partial(LLMJepaArguments, output_dir=str(tmp_path))):
+        with pytest.raises(UserError, match=f"`{name}` is '{value}'; it must be one of"):
+            make(**wrong)

@@ -15,6 +15,7 @@ from predrec.errors import UserError
 from predrec.trainers import PredRecTrainer
 from predrec.trainers.checkpoints import checkpoints_in, resume_point
 from predrec.trainers.ending import close_connections
+from predrec.trainers.integrity import CHECKSUMS_FILE
 from predrec.trainers.streaming import STREAM_FILE
 from tests import training
 from tests.processes import in_two_processes
@@ -269,7 +270,8 @@ def test_stream_of_an_older_checkpoint_is_read_again(tmp_path):
     options = OPTIONS | {"max_steps": 12, "kind": "streamed"}
     whole = trained(tmp_path / "whole", **options)
     _, first = trained(tmp_path / "parts", callbacks=[StopAfter(7)], **options)
-    (tmp_path / "parts/checkpoint-7" / STREAM_FILE).unlink()
+    for name in (STREAM_FILE, CHECKSUMS_FILE):
+        (tmp_path / "parts/checkpoint-7" / name).unlink()
     trainer, rest = trained(tmp_path / "parts", str(tmp_path / "parts/checkpoint-7"), **options)
     assert_equal((trainer, first + rest), whole)
 
@@ -341,7 +343,8 @@ def test_checkpoint_of_another_process_count_restarts_the_sums(tmp_path):
     options = {"save_strategy": "steps", "save_steps": 1000, "max_steps": 6, "logging_steps": 4}
     first = training.trainer(tmp_path, callbacks=[StopAfter(3)], **options)
     first.train()
-    (tmp_path / "checkpoint-3" / "metric_sums_0.json").unlink()
+    for name in ("metric_sums_0.json", CHECKSUMS_FILE):
+        (tmp_path / "checkpoint-3" / name).unlink()
     second = training.trainer(tmp_path, **options)
     second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert second.state.global_step == 6

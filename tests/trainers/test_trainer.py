@@ -122,7 +122,7 @@ def test_optimizer_that_misses_a_parameter_is_refused(tmp_path):
     trainer = training.trainer(tmp_path)
     forgotten = torch.optim.AdamW(trainer.model.masked_lm.parameters())
     trainer.optimizer = forgotten
-    with pytest.raises(RuntimeError, match="every trainable parameter exactly once"):
+    with pytest.raises(ValueError, match="`optimizers`: an optimizer must hold every trainable parameter once"):
         trainer.create_optimizer()
 
 
