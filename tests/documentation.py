@@ -3,6 +3,7 @@
 import configparser
 import contextlib
 import io
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -94,11 +95,14 @@ class Block:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """The blocks of a page, in order."""
-    found = re.findall(r'^```(\w*)(?: title="([^"]*)")?\n(.*?)^```$', page, flags=re.DOTALL | re.MULTILINE)
-    for number, (language, title, text) in enumerate(found):
-        following = found[number + 1] if number + 1 < len(found) else ("", "", "")
-        yield Block(language, title, text, following[2] if following[:2] == ("text", "") else "")
+    """The blocks of a page, in order. What one prints stands behind it, in the same section."""
+    pattern = re.compile(r'^```(\w*)(?: title="([^"]*)")?\n(.*?)^```$', flags=re.DOTALL | re.MULTILINE)
+    found = list(pattern.finditer(page))
+    for block, following in itertools.zip_longest(found, found[1:]):
+        prints = following is not None and (following[1], following[2]) == ("text", None)
+        if prints and re.search(r"^#+ ", page[block.end() : following.start()], flags=re.MULTILINE):
+            prints = False
+        yield Block(block[1], block[2] or "", block[3], following[3] if prints else "")
 
 
 class Reader:

@@ -98,6 +98,7 @@ def test_readme_can_be_followed(here):
         ('```bash\npip install -e ".[coffee]"\n```', "extra"),
         ("```bash\npython scripts/coffee.py\n```", "there is no scripts/coffee.py"),
         ("```python\nprint(2)\n```\n\n```text\n3\n```", "It prints"),
+        ("```python\nprint(2)\n```\nThat is:\n```text\n3\n```", "It prints"),
         ('```bash title="needs the network"\npredrec push out --coffee 1\n```', "coffee"),
         ('```bash title="needs a GPU"\nfor a in 1 2; do\n  predrec sts --coffee $a\ndone\n```', "coffee"),
     ],

@@ -177,6 +177,11 @@ class TokenRows(torch.utils.data.Dataset):
         self.stream, self.max_seq_length = TokenStream(tokenized), max_seq_length
         self._prefix = row_prefix(tokenizer)
         self._content = max_seq_length - len(self._prefix)
+        if len(self.stream) and self.stream.read(0, 1).tolist() == self._prefix.tolist():
+            raise ValueError(
+                "`tokenized` has special tokens: use `tokenize_documents`, or give it to the Trainer as it is, whose "
+                "rows then are these."
+            )
         # Shared memory, so that worker processes that are already running see the new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 

@@ -19,7 +19,7 @@ class Segments:
     Args:
         lengths (`list` of `int`): Tokens of each sequence; may be 0.
         boundaries (`torch.IntTensor` of shape `(num_sequences + 1,)`): Where each begins, and where the last one ends.
-        limit (`int`): No sequence is longer than this; the same for every batch of a run.
+        limit (`int`): No sequence is longer than this: the width of the padded batch.
     """
 
     lengths: list[int]

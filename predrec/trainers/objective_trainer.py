@@ -40,6 +40,9 @@ from .speed import SpeedLog
 from .strategies import autocast, check_strategy, compute_as_copies_do, in_step, is_sharded, whole_weights
 from .streaming import StreamEpochCallback, gone_on, save_place, take_place
 
+MOST_VERSIONS = 32
+"""How often a model may be compiled anew in a run."""
+
 
 class ObjectiveTrainer(Trainer):
     """A `Trainer` for models that compute their own loss of several terms.
@@ -93,6 +96,10 @@ class ObjectiveTrainer(Trainer):
             )
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         check_strategy(args, self.accelerator, model)
+        if args.torch_compile:
+            # Few shapes, updates with and without the JEPA branch, and smaller last batches are a version each: beyond
+            # the limit, 8 as torch has it, the rest of a run is not compiled any more.
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_VERSIONS)
         compute_as_copies_do(self.accelerator)
         self.eval_collator = data_collator
         self.recipe = recipe

@@ -303,3 +303,11 @@ def test_document_rows_do_not_change_the_documents(tiny_tokenizer):
     tokenized = tokenize_documents(documents(), tiny_tokenizer)
     contents(DocumentRows(tokenized, tiny_tokenizer, 8))
     assert contents(DocumentRows(tokenized, tiny_tokenizer, 100)) == [[CLS, *ids] for ids in tokenized["input_ids"]]
+
+
+@pytest.mark.parametrize("kind", [PackedRows, DocumentRows, IsolatedRows])
+def test_rows_of_documents_that_have_special_tokens_already_are_refused(tiny_tokenizer, kind):
+    """They would begin with two start tokens."""
+    usual = documents().map(lambda row: {"input_ids": tiny_tokenizer(row["text"])["input_ids"]}, remove_columns="text")
+    with pytest.raises(ValueError, match="`tokenized` has special tokens: use `tokenize_documents`"):
+        kind(usual, tiny_tokenizer, 16)
