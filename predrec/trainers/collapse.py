@@ -136,8 +136,9 @@ def _elsewhere(
 ) -> tuple[Tensor, Tensor]:
     """Returns, for each target, that of another place in the same text, and where there is one.
 
-    The other place is half of the block away or, if targets are pooled, the next block, or that of the text's next
-    context, where it has no token in common with this one: such a guess would hold a part of the answer.
+    The other place is half of the longest block away (of their own length where all are short) or, if targets are
+    pooled, the next block, or that of the text's next context, where it has no token in common with this one: such a
+    guess would hold a part of the answer.
 
     Args:
         target (`torch.FloatTensor` of shape `(num_contexts, num_blocks, block_length, hidden_size)`): Targets.
@@ -145,6 +146,10 @@ def _elsewhere(
         num_rows (`int`): Texts of the batch.
     """
     if not model.config.pool_targets:
+        half = indices.shape[2] // 2
+        there = chosen & chosen.roll(half, dims=2)
+        if half and there.any():
+            return target.roll(half, dims=2), there
         lengths = chosen.cumsum(-1).argmax(-1, keepdim=True) + 1  # To the last target; special tokens may lie between.
         places = (torch.arange(indices.shape[2], device=indices.device) + lengths // 2) % lengths
         guess = target.gather(2, places[..., None].expand_as(target))

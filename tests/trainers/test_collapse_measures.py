@@ -132,14 +132,12 @@ def test_trivial_losses_equal_naive_twins(batch):
     output, measures = model(**batch), measure(model, batch)
     states = model.target_states(batch["original_input_ids"], batch["attention_mask"])
     target, indices, chosen = output.target_latents, batch["target_indices"], batch["target_mask"]
-    lengths, mean = batch["attention_mask"].sum(1), target[chosen].mean(0)
+    lengths, mean, shift = batch["attention_mask"].sum(1), target[chosen].mean(0), indices.shape[-1] // 2
     losses, margins = {"mean": [], "position": [], "text": []}, {"mean": [], "position": [], "text": []}
     for row, block, i in chosen.nonzero().tolist():
-        here, size = target[row, block, i], int(chosen[row, block].nonzero().max()) + 1
-        half = (i + size // 2) % size
-        guesses = {"mean": mean}
-        if half != i and chosen[row, block, half]:
-            guesses["position"] = target[row, block, half]
+        here, guesses = target[row, block, i], {"mean": mean}
+        if chosen[row, block, i - shift]:
+            guesses["position"] = target[row, block, i - shift]
         if indices[row, block, i] < lengths[row - 1]:
             guesses["text"] = states[row - 1, indices[row, block, i]]
         own = 1 - torch.cosine_similarity(output.predicted_latents[row, block, i], here, dim=0)
