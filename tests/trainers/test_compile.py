@@ -51,9 +51,9 @@ def test_compiled_code_trains(tmp_path):
     assert found == pytest.approx(losses(tmp_path / "b", "mlm", max_steps=3), rel=1e-4)
 
 
-def test_a_run_of_many_shapes_stays_compiled(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    training.trainer(tmp_path / "plain", "mlm")
-    assert torch._dynamo.config.recompile_limit == 8
-    training.trainer(tmp_path / "compiled", "mlm", torch_compile=True, torch_compile_backend="eager")
-    assert torch._dynamo.config.recompile_limit == 32
+def test_a_run_of_many_shapes_stays_compiled(tmp_path):
+    with torch._dynamo.config.patch(recompile_limit=8):
+        training.trainer(tmp_path / "plain", "mlm")
+        assert torch._dynamo.config.recompile_limit == 8
+        training.trainer(tmp_path / "compiled", "mlm", torch_compile=True, torch_compile_backend="eager")
+        assert torch._dynamo.config.recompile_limit == 32
