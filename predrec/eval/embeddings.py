@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from ..errors import UserError
 from ..whole_files import whole_file
-from .encoder import FrozenEncoder, Text
+from .encoder import FrozenEncoder, Text, check_texts
 from .pooling import attention_draw, cls_pooling, max_pooling, mean_pooling
 
 PLAIN = {"mean": mean_pooling, "max": max_pooling, "cls": cls_pooling}
@@ -200,12 +200,9 @@ class Embedder:
 
     def encode(self, texts: Sequence[Text], groups: Sequence[str]) -> list[bytes]:
         """Makes sure that the groups of all texts are in the cache; returns the keys of the texts."""
-        if not isinstance(texts, str):
-            texts = list(texts)
-        if not texts:
+        check_texts(texts)
+        if not len(texts):
             raise UserError("There are no texts to encode.")
-        if isinstance(texts, str) or not all(isinstance(text, str | tuple) for text in texts):
-            raise UserError(f"`texts` is {texts!r:.60}; it must be a list of texts, or of pairs of them as tuples.")
         keys = [text_key(text) for text in texts]
         missing = {group: self.cache.missing(group, keys) for group in groups}
         lacking = [group for group in groups if missing[group]]

@@ -76,8 +76,7 @@ class FrozenEncoder:
         """
         if not texts:
             return []
-        if isinstance(texts, str) or not isinstance(texts[0], str | tuple):
-            raise UserError(f"`texts` is {texts!r:.60}; it must be a list of texts, or of pairs of them as tuples.")
+        check_texts(texts)
         pairs = isinstance(texts[0], tuple)
         if any(isinstance(text, tuple) != pairs for text in texts):
             raise ValueError("`texts` mixes single texts and pairs.")
@@ -133,6 +132,12 @@ class FrozenEncoder:
         mask = torch.tensor([row + [False] * (longest - len(row)) for row in words], device=device)
         rows = torch.tensor([[*row, *[self.pad_token_id] * (longest - len(row))] for row in ids], device=device)
         return self.model.get_input_embeddings()(rows).float(), mask
+
+
+def check_texts(texts: Sequence[Text]) -> None:
+    """Raises `UserError` if what is given is no sequence of texts, or of pairs as tuples: one text is one, too."""
+    if isinstance(texts, str) or not all(isinstance(text, str | tuple) for text in texts):
+        raise UserError(f"`texts` is {texts!r:.60}; it must be a list of texts, or of pairs of them as tuples.")
 
 
 def best_dtype(name: str, device: torch.device) -> torch.dtype:
