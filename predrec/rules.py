@@ -1,12 +1,14 @@
 """What single values must be, in tables: the rule in words, the fields, the check."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 
 Rule = tuple[str, Sequence[str], Callable[[Any], bool]]
+Need = tuple[str, Callable[[Any], bool], Sequence[str]]
+"""What options need for whatever they say to make a difference: in words, as a check, and the options."""
 
 
 def at_least(least: int, *names: str) -> Rule:
@@ -76,3 +78,21 @@ def check_choices(holder: Any) -> None:
         value, choices = getattr(holder, name, None), [choice for literal in literals for choice in get_args(literal)]
         if choices and value is not None and value not in choices:
             raise UserError(f"`{name}` is {value!r}; it must be one of {', '.join(map(str, choices))}.")
+
+
+def unmet_needs(needs: Iterable[Need], given: Any, changed: Container[str]) -> dict[str, str]:
+    """Finds which of the changed options make no difference.
+
+    Args:
+        needs: The first that is not met counts.
+        given: What the checks look at.
+        changed: Names of options that are not at their default.
+
+    Returns:
+        `dict`: Of each its name, and what it needs.
+    """
+    found: dict[str, str] = {}
+    for need, holds, names in needs:
+        if not holds(given):
+            found |= {name: need for name in names if name in changed and name not in found}
+    return found

@@ -65,12 +65,8 @@ CROPS = {"jepa_view": "crops", "target_layers": 0, "whiten_targets": True, "cent
 
 
 def model(objective: str = "hybrid", encoder=None, **overrides) -> PredRecForPreTraining:
-    config = PredRecPreTrainingConfig(
-        encoder_config=encoder or encoder_config(),
-        objective=objective,
-        predictor_num_hidden_layers=1,
-        **overrides,
-    )
+    options = {"predictor_num_hidden_layers": 1} | overrides
+    config = PredRecPreTrainingConfig(encoder_config=encoder or encoder_config(), objective=objective, **options)
     return PredRecForPreTraining(config)
 
 

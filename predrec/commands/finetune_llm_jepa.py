@@ -74,10 +74,9 @@ def finetune(
     find_answer_task(data.task)
     if run.strip_predictor_tokens and model.use_lora:
         raise UserError("`strip_predictor_tokens` needs whole weights: merge the adapters first.")
-    if training.unused() and not run.compare:  # Where methods are compared, they share the arguments.
-        name = training.unused()[0]
-        value = getattr(training, name)
-        raise UserError(f"`{name}` is {value}, which `method` {training.method} never looks at. Leave it out.")
+    if not run.compare:  # Where methods are compared, they share the arguments.
+        for name, need in training.unused().items():
+            raise UserError(f"`{name}` is {getattr(training, name)}, without effect: it needs {need}. Leave it out.")
     if run.reference_compat:
         as_published(data, model, training)
     halves = training.bf16 or training.fp16 or training.deepspeed or model.param_dtype == "bfloat16"

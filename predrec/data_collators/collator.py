@@ -147,29 +147,29 @@ class DataCollatorForPreTraining:
     _word_starts: np.ndarray | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self):
+        self._prepare()
+
+    def _prepare(self):
         if not isinstance(self.tokenizer, PreTrainedTokenizerBase):
             raise ValueError(f"`tokenizer` is {type(self.tokenizer).__name__}; load it with AutoTokenizer.")
         for name in ("mask", "pad"):
             if getattr(self.tokenizer, f"{name}_token_id") is None:
                 raise ValueError(f"`tokenizer` has no {name} token, which masked-LM training needs: give it one.")
-        self._check()
-        self._special = special_token_table(self.tokenizer)
-        self._ordinary_ids = np.flatnonzero(~self._special)
-        if self.masking_unit != "token":
-            self._word_starts = word_start_table(self.tokenizer)
-
-    def _check(self):
         check_masks(self)
         check_values(self, OWN_RULES)
         if self.padding_is_text and not self.max_seq_length:
             raise ValueError("`padding_is_text` needs `max_seq_length`, the length that rows are filled up to.")
+        self._special = special_token_table(self.tokenizer)
+        self._ordinary_ids = np.flatnonzero(~self._special)
+        if self.masking_unit != "token":
+            self._word_starts = word_start_table(self.tokenizer)
 
     def changed(self, **changes: Any) -> "DataCollatorForPreTraining":
         """Returns a copy with other arguments. What a subclass keeps besides stays with it."""
         made = copy.copy(self)
         for name, value in changes.items():
             setattr(made, name, value)
-        made._check()
+        made._prepare()
         return made
 
     def choose_masked_tokens(

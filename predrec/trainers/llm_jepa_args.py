@@ -5,16 +5,30 @@ from typing import Literal
 
 from ..modeling.modeling_llm_jepa import LLMJepaObjective
 from ..modeling.predictor_tokens import MAX_PREDICTOR_TOKENS
-from ..rules import at_least, at_most, check_choices, not_negative, positive, share_below_one
+from ..rules import Need, at_least, at_most, check_choices, not_negative, positive, share_below_one, unmet_needs
 from .run_args import RunArguments
 
 DEFAULT_LAMBDA = {"ntp": 0.0, "llm_jepa": 1.0, "tube": 0.02}
 """Weight of the second term where none is given."""
 
-DISTANCE = ("distance", "temperature", "symmetric_infonce")
-VIEWS_ONLY = ("num_predictor_tokens", "target_grad", "jepa_dropout")
-UNUSED = {"ntp": VIEWS_ONLY, "llm_jepa": (), "tube": (*VIEWS_ONLY, *DISTANCE)}
-"""Arguments that a method never looks at. With `ntp`, evaluations measure the distance of views all the same."""
+NEEDS: tuple[Need, ...] = (
+    (
+        "method=llm_jepa",
+        lambda args: args.method == "llm_jepa",
+        ("num_predictor_tokens", "target_grad", "jepa_dropout"),
+    ),
+    # With `ntp`, evaluations measure the distance of views all the same.
+    (
+        "method=llm_jepa",
+        lambda args: args.method != "tube",
+        ("distance", "temperature", "symmetric_infonce"),
+    ),
+    ("distance=infonce", lambda args: args.distance == "infonce", ("temperature", "symmetric_infonce")),
+    ("a second term", lambda args: args.method != "ntp", ("jepa_lambda_schedule", "lambda_warmup")),
+    ("jepa_lambda_schedule=warmup", lambda args: args.jepa_lambda_schedule == "warmup", ("lambda_warmup",)),
+    ("target_grad=ema", lambda args: args.target_grad == "ema", ("ema_decay", "ema_decay_end")),
+)
+"""What arguments need to make a difference."""
 
 
 @dataclass
@@ -97,9 +111,10 @@ class LLMJepaArguments(RunArguments):
         if self.max_flops is not None and self.max_steps > 0:
             raise ValueError("`max_flops` decides the number of updates: leave out `max_steps`.")
 
-    def unused(self) -> list[str]:
-        """Returns which arguments were set although the method never looks at them."""
-        return [name for name in UNUSED[self.method] if getattr(self, name) != getattr(LLMJepaArguments, name)]
+    def unused(self) -> dict[str, str]:
+        """Returns which arguments were set although this run never looks at them, and what they need."""
+        names = {name for _, _, names in NEEDS for name in names}
+        return unmet_needs(NEEDS, self, {name for name in names if getattr(self, name) != getattr(type(self), name)})
 
     def objective(self) -> LLMJepaObjective:
         """Returns what is minimised."""

@@ -23,6 +23,7 @@ from .model_card import write_model_card
 from .objective_trainer import ObjectiveTrainer
 from .trained_weights import check_fits
 from .training_args import PredRecTrainingArguments
+from .unused_options import describe, unused_options
 
 logger = logging.get_logger(__name__)
 
@@ -63,6 +64,8 @@ class PredRecTrainer(ObjectiveTrainer):
             seed = args.seed if args.data_seed is None else args.data_seed
             data_collator = collator_for(model, kwargs.get("processing_class"), seed)
         check_views(model, data_collator)
+        if unused := unused_options(model.config, args, data_collator):
+            logger.warning(describe(unused))
         kwargs |= {name: numbered(kwargs.get(name)) for name in ("train_dataset", "eval_dataset")}
         super().__init__(model, args, data_collator, recipe, card_facts, data_fingerprint, **kwargs)
         # Compiled for a CPU, attention has no kernel for sequences laid end to end.

@@ -717,3 +717,12 @@ def test_collator_makes_the_same_layouts_in_worker_processes(tiny_tokenizer, vie
     for one, other in zip(here, there, strict=True):
         assert parts(one["layout"]) == parts(other["layout"])
         assert equal(without_layout(one), without_layout(other))
+
+
+def test_changed_collator_is_as_one_made_so(tiny_tokenizer):
+    examples = [{"input_ids": [2, *range(5, 45), 3], "example_ids": 3, "epoch": 1}]
+    made = DataCollatorForPreTraining(tiny_tokenizer, masking_unit="word", mlm_probability=0.5)(examples)
+    changed = DataCollatorForPreTraining(tiny_tokenizer).changed(masking_unit="word", mlm_probability=0.5)(examples)
+    assert all(torch.equal(made[name], changed[name]) for name in made) and made.keys() == changed.keys()
+    with pytest.raises(ValueError, match="`tokenizer` is str"):
+        DataCollatorForPreTraining(tiny_tokenizer).changed(tokenizer="bert-base-uncased")

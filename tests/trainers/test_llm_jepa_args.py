@@ -29,6 +29,12 @@ def test_every_argument_reaches_the_objective(tmp_path):
     }
 
 
+def test_no_argument_that_is_needed_is_called_unused(tmp_path):
+    used = CHANGED | {"target_grad": "ema", "ema_decay": 0.9, "jepa_lambda_schedule": "warmup", "lambda_warmup": 0.3}
+    assert LLMJepaArguments(output_dir=str(tmp_path), **used).unused() == {}
+    assert LLMJepaArguments(output_dir=str(tmp_path)).unused() == {}
+
+
 def test_the_objective_of_the_defaults_is_its_own_default(tmp_path):
     assert LLMJepaArguments(output_dir=str(tmp_path)).objective() == LLMJepaObjective()
 
