@@ -149,6 +149,8 @@ def evaluate_family(
 ) -> list[list[ClaimResult]]:
     """Tests the claims for several pairs of models as one family: p is corrected by Holm over all claims of all pairs.
 
+    A claim about a model alone counts once, however many pairs the model is in.
+
     Args:
         results (`Results`): Of probes and geometry.
         pairs (`list[tuple[str, str]]`): Model and baseline.
@@ -160,7 +162,12 @@ def evaluate_family(
     flat = [(index, *one) for index, pair in enumerate(pairs) for one in _testable(results, *pair)]
     different = np.array([compare(overall).t_p for *_, overall, _ in flat])
     same = np.array([equivalence_p(overall, margin) for *_, overall, margin in flat])
+    # A claim against zero is about the model alone: with another baseline it is the same test again.
+    first: dict[tuple, int] = {}
+    keys = [(claim.number, pairs[index][0] if claim.against_zero else index) for index, claim, *_ in flat]
+    own = np.array([first.setdefault(key, place) for place, key in enumerate(keys)], dtype=int)
     tested = np.array([len(overall) > 1 for *_, overall, _ in flat], dtype=bool)  # A single pair is no test.
+    tested &= own == np.arange(len(flat))
     # It decides claims of equality, in one family with the differences; what it says of the others is a second family.
     decides = tested & np.array([claim.direction == 0 for _, claim, *_ in flat], dtype=bool)
     others = tested & ~decides
@@ -168,7 +175,7 @@ def evaluate_family(
     different[tested], same[decides] = family[: tested.sum()], family[tested.sum() :]
     same[others] = corrected(same[others])
     found: list[list[ClaimResult]] = [[] for _ in pairs]
-    for (index, claim, cells, overall, margin), p, p_same in zip(flat, different, same, strict=True):
+    for (index, claim, cells, overall, margin), p, p_same in zip(flat, different[own], same[own], strict=True):
         words = _in_words(claim, overall, p, p_same, margin, alpha)
         found[index].append(ClaimResult(claim, cells, compare(overall), float(p), words))
     return found

@@ -138,6 +138,13 @@ def corrected(p_values: Sequence[float], method: Literal["holm", "bonferroni"] =
     return multipletests(p_values, method=method)[1].tolist() if len(p_values) else []
 
 
+def corrected_tests(comparisons: Sequence[Comparison]) -> list[float]:
+    """Returns p of paired t-tests, corrected by Holm over those of more than one pair: a single pair is no test."""
+    tested = [comparison.num_seeds > 1 for comparison in comparisons]
+    ps = iter(corrected([one.t_p for one, is_test in zip(comparisons, tested, strict=True) if is_test]))
+    return [next(ps) if is_test else 1.0 for is_test in tested]
+
+
 def mcnemar_p(model_correct: Sequence[bool], baseline_correct: Sequence[bool]) -> float:
     """Exact McNemar test on items: do the two models err on the same number of items?
 

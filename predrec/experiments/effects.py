@@ -9,7 +9,7 @@ import numpy as np
 
 from ..eval.claims import CLAIMS, claim_means
 from ..eval.results import DEVELOPMENT, Results
-from ..eval.statistics import Comparison, compare, corrected
+from ..eval.statistics import Comparison, compare, corrected_tests
 from ..eval.tasks import TASKS, mean_metric
 from .definition import Arm
 from .primary import mean_scores
@@ -43,7 +43,8 @@ class Effect:
         name (`str`): The factor and its levels, two factors with an `x` between them, or two arms.
         measure (`str`): Of what.
         comparison (`Comparison`): Over seeds.
-        p (`float`): Paired t, corrected by Holm over all effects on the measure, or all differences in it.
+        p (`float`): Paired t, corrected by Holm over all effects on the measure, or all differences in it, that have
+            more than one seed.
         arms (`tuple[str, ...]`): Whose runs it is made of.
     """
 
@@ -129,6 +130,29 @@ def effects(arms: Mapping[str, Arm], values: Mapping[str, Mapping[int, float]], 
     return _tested(found, measure)
 
 
+def simple_effects(
+    arms: Mapping[str, Arm], values: Mapping[str, Mapping[int, float]], measure: str
+) -> list[tuple[str, Comparison]]:
+    """Returns what a factor changes at each level of another, where the two are seen to depend on one another.
+
+    That is, where the interval of their interaction, uncorrected, does not hold zero: there, an effect that is
+    averaged over both levels may be that of neither.
+    """
+    levels = factors_of(arms)
+    found = []
+    for pair in combinations(levels, 2):
+        together = list(contrast(values, arms, pair).values())
+        if len(together) < 2 or compare(together).low <= 0 <= compare(together).high:
+            continue
+        for factor, other in (pair, pair[::-1]):
+            for level in levels[other]:
+                there = {name: arm for name, arm in arms.items() if arm.levels.get(other) == level}
+                by_seed = contrast(values, there, [factor])
+                name = f"{factor}: {' to '.join(levels[factor])}, where {other} is {level}"
+                found.append((name, compare(list(by_seed.values()))))
+    return found
+
+
 def differences(
     contrasts: Sequence[tuple[str, str]], values: Mapping[str, Mapping[int, float]], measure: str
 ) -> list[Effect]:
@@ -143,9 +167,9 @@ def differences(
 
 
 def _tested(found: Sequence[tuple[str, list[float], tuple[str, ...]]], measure: str) -> list[Effect]:
-    """Compares values of the seeds with zero, corrected over all that is given."""
+    """Compares values of the seeds with zero, corrected over all that has more than one seed."""
     comparisons = [compare(by_seed) for _, by_seed, _ in found]
-    ps = corrected([comparison.t_p for comparison in comparisons])
+    ps = corrected_tests(comparisons)
     return [
         Effect(name, measure, comparison, p, used)
         for (name, _, used), comparison, p in zip(found, comparisons, ps, strict=True)

@@ -6,8 +6,8 @@ from typing import Any
 from ..eval.document import Block, Heading, Paragraph, Table
 from ..eval.report_cells import interval_cell, p_cell
 from ..eval.results import Results
-from .definition import Experiment
-from .effects import Effect, differences, effects, measured
+from .definition import Arm, Experiment
+from .effects import Effect, differences, effects, measured, simple_effects
 from .figures import effects_figure
 
 TESTED = (
@@ -35,6 +35,7 @@ def effect_blocks(
         blocks += [Heading("Effects of the factors"), Paragraph(about), _table("factor", found, with_arms=True)]
         figure = effects_figure("effects", "Effects of the factors", found)
         blocks += [figure] if figure is not None else []
+        blocks += _simple_blocks(arms, values)
     if experiment.contrasts:
         pairs = experiment.contrasts
         found = [one for measure, by_seed in values.items() for one in differences(pairs, by_seed, measure)]
@@ -45,6 +46,24 @@ def effect_blocks(
         figure = effects_figure("differences", "Differences between arms", found)
         blocks += [figure] if figure is not None else []
     return blocks
+
+
+def _simple_blocks(arms: Mapping[str, Arm], values: Mapping[str, Mapping[str, Mapping[int, float]]]) -> list[Block]:
+    """Shows what factors change at each level of another that they depend on."""
+    rows = [
+        [measure, name, f"{comparison.effect:+.3f}", interval_cell(comparison), str(comparison.num_seeds)]
+        for measure, by_seed in values.items()
+        for name, comparison in simple_effects(arms, by_seed, measure)
+    ]
+    if not rows:
+        return []
+    about = (
+        "An effect that depends on another factor is not that of the table above, which averages over both levels. "
+        "Here are those of two factors whose interaction there has an interval without zero. Neither these intervals "
+        "nor that choice are corrected: they tell how to read the table, and are no tests of their own."
+    )
+    header = ["measure", "factor", "effect", "95 % interval", "seeds"]
+    return [Heading("Where one factor depends on another", level=3), Paragraph(about), Table(header, rows)]
 
 
 def _missing(planned: Mapping[str, Any], by_arm: Mapping[str, Any]) -> str:

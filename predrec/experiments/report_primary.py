@@ -42,7 +42,8 @@ def declared_blocks(primary: Primary, found: PrimaryResult) -> list[Block]:
             f"{primary.question} Declared before the runs: {primary.model} against {primary.baseline}, mean over "
             f"{scores} of linear probes on mean-pooled vectors, paired by seed, {primary.seeds} seeds, two-sided "
             f"paired t-test{level}. Below {MIN_PAIRS} pairs there is no verdict; every other test on this page is "
-            "secondary."
+            "secondary. Every interval is over pre-training seeds, which all are scored on the same examples: what "
+            "other examples would give, it does not cover."
         ),
     ]
     seeds = sorted(set(found.model) & set(found.baseline))

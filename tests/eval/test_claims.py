@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from predrec.eval.claims import CLAIMS, by_checkpoint, evaluate_claims, in_paper_convention
+from predrec.eval.claims import CLAIMS, by_checkpoint, evaluate_claims, evaluate_family, in_paper_convention
 from predrec.eval.results import Record, add_record
 from predrec.eval.statistics import equivalence_p
 
@@ -349,3 +349,17 @@ def test_bag_of_word_embeddings_is_in_no_claim(number):
     results = planted(number, 0.1 + 0.02 * NOISE)
     planted(number, 9 + NOISE, results, pooling="embeddings")
     assert [cell.pooling for cell in claim_of(results, number).cells] == ["mean"]
+
+
+def test_claim_about_a_model_alone_is_tested_once():
+    """CoLA against zero is the same test beside a second baseline: it counts once in the family."""
+    results = results_of(hybrid=8, mlm=8, other=8)
+    planted(7, 0.1 + 0.2 * NOISE + 0.1 * CHECKPOINTS, results)
+    planted(3, 0.02 + 0.1 * CHECKPOINTS, results)
+    plant(results, "other", 0.5 + 0.9 * CHECKPOINTS, **where(3))
+    pairs = evaluate_family(results, [("hybrid", "mlm"), ("hybrid", "other")])
+    first, second = ({found.claim.number: found for found in pair} for pair in pairs)
+    raw = [first[3].overall.t_p, first[7].overall.t_p, second[3].overall.t_p]
+    expected = multipletests(raw, method="holm")[1]
+    assert [first[3].p, first[7].p, second[3].p] == pytest.approx(expected)
+    assert (second[7].p, second[7].verdict) == (first[7].p, first[7].verdict)

@@ -1,8 +1,11 @@
 """Effects of factors, planted and found again."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from predrec.eval.document import Heading
 from predrec.eval.results import DEVELOPMENT, Results, add_record
 from predrec.experiments.definition import Arm
 from predrec.experiments.effects import (
@@ -13,7 +16,9 @@ from predrec.experiments.effects import (
     factors_of,
     held_out,
     measured,
+    simple_effects,
 )
+from predrec.experiments.report_effects import effect_blocks
 
 LEVELS = {"positions": ("loud", "quiet"), "objective": ("mlm", "hybrid")}
 ARMS = {
@@ -81,6 +86,49 @@ def test_all_effects_are_one_family():
     assert list(found) == ["positions: loud to quiet", "objective: mlm to hybrid", "positions x objective"]
     smallest = min(effect.comparison.t_p for effect in found.values())
     assert found["positions: loud to quiet"].p == pytest.approx(3 * smallest)
+
+
+def noisy(values: dict) -> dict:
+    generator = np.random.default_rng(0)
+    return {
+        name: {seed: value + generator.normal(0, 0.01) for seed, value in found.items()}
+        for name, found in values.items()
+    }
+
+
+def test_factor_that_depends_on_another_is_shown_at_each_of_its_levels():
+    found = dict(simple_effects(ARMS, noisy(planted(2.0, 0.5, 1.0)), "loss"))
+    assert {name: comparison.effect for name, comparison in found.items()} == pytest.approx(
+        {
+            "positions: loud to quiet, where objective is mlm": 2.0,
+            "positions: loud to quiet, where objective is hybrid": 3.0,
+            "objective: mlm to hybrid, where positions is loud": 0.5,
+            "objective: mlm to hybrid, where positions is quiet": 1.5,
+        },
+        abs=0.03,
+    )
+
+
+def test_report_shows_them_below_the_effects_of_the_design():
+    values = noisy(planted(2.0, 0.5, 1.0))
+    by_arm = {
+        arm: [{"seed": seed, "last": {"eval_mlm_loss": value}} for seed, value in found.items()]
+        for arm, found in values.items()
+    }
+    experiment = SimpleNamespace(arms=ARMS, contrasts=[], probe={})
+    blocks = effect_blocks(experiment, by_arm, Results())
+    place = blocks.index(Heading("Where one factor depends on another", level=3))
+    assert place > blocks.index(Heading("Effects of the factors"))
+    rows = [row[:3] for row in blocks[place + 2].rows]
+    assert ["masked-LM loss", "objective: mlm to hybrid, where positions is quiet"] in [row[:2] for row in rows]
+    assert len(rows) == 4
+
+
+def test_factors_that_do_not_depend_on_one_another_are_not_taken_apart():
+    values = planted(2.0, 0.5, 0.0)
+    values["mlm-loud"] |= {1: values["mlm-loud"][1] + 0.1}  # A seed that differs, not the design.
+    assert simple_effects(ARMS, values, "loss") == []
+    assert simple_effects(ARMS, planted(2.0, 0.5, 1.0, seeds=1), "loss") == []
 
 
 def test_arm_without_the_measure_does_not_count():
@@ -166,3 +214,10 @@ def test_scores_are_those_of_the_rows_that_were_scored(kind, named):
     found = measured({"mlm": []}, results, ["sst2", "stsb"])
     assert found[f"mean probe score ({named})"] == {"mlm": pytest.approx({3: 0.5})}
     assert sum(bool(by_seed["mlm"]) for by_seed in found.values()) == 1
+
+
+def test_difference_of_one_seed_is_in_no_family():
+    several = noisy({"hybrid-loud": {1: 5.0, 2: 7.0, 3: 6.0}, "mlm-loud": {1: 1.0, 2: 2.0, 3: 2.5}})
+    alone, single = differences(PAIRS, several | {"hybrid-quiet": {1: 1.0}, "mlm-quiet": {1: 0.0}}, "loss")
+    assert alone.p == alone.comparison.t_p < 1
+    assert (single.p, single.comparison.num_seeds) == (1.0, 1)
