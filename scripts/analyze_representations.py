@@ -2,7 +2,7 @@
 
 import sys
 
-from predrec.commands.analyze_representations import main
+from predrec.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["analyze", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
 import sys
 
-from predrec.commands.convert_reference_checkpoint import main
+from predrec.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["convert", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
 import sys
 
-from predrec.commands.evaluate_sts import main
+from predrec.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["sts", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
 import sys
 
-from predrec.commands.finetune_llm_jepa import main
+from predrec.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["finetune-llm", *sys.argv[1:]]))

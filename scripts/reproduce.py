@@ -2,7 +2,7 @@
 
 import sys
 
-from predrec.commands.reproduce import main
+from predrec.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["reproduce", *sys.argv[1:]]))

@@ -124,7 +124,7 @@ class Reader:
         elif block.language == "yaml":
             Path(block.title).write_text(block.text, encoding="utf-8")
         else:
-            assert block.language == "text", f"A block of {block.language!r} is neither run nor marked."
+            assert block.language in ("text", "bibtex"), f"A block of {block.language!r} is neither run nor marked."
 
     def command(self, words: list[str], run: bool) -> None:
         match words:

@@ -81,12 +81,6 @@ def test_benchmark_command_is_accepted(words):
     assert arguments.quick
 
 
-def test_metric_example_runs(capsys):
-    code, printed = re.findall(r"```python\n([^`]*)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)[1]
-    exec(code, {})
-    assert capsys.readouterr().out == printed
-
-
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make ([a-z-]+)", TEXTS, flags=re.MULTILINE))))
 def test_named_target_exists(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)

@@ -14,7 +14,7 @@ from ..modeling import PredRecConfig, PredRecForPreTraining, PredRecPreTrainingC
 from ..modeling.flops import FORWARD_AND_BACKWARD, encoder_flops, head_flops, predictor_flops
 
 STRATEGIES = ("DDP", "ZeRO-1", "ZeRO-2", "FSDP2")
-GPUS = (8, 64, 512)
+GPUS = (8, 64)
 NODE = 8
 """GPUs of one machine."""
 
@@ -99,6 +99,8 @@ def states(sizes: Sizes, strategy: str, processes: int) -> dict[str, float]:
         "ZeRO-2": ("optimizer", "gradients"),
         "FSDP2": ("weights", "optimizer", "gradients"),
     }[strategy]
+    if processes == 1:
+        whole["buckets"] = 0  # Nothing is sent.
     parts = {name: size / processes if name in sharded else size for name, size in whole.items()}
     if strategy == "FSDP2":  # Two layers are there whole, with gradients, and what is in no layer.
         outside = sizes.trained + sizes.target - 2 * sizes.encoder_layers - sizes.predictor_layers
@@ -184,8 +186,27 @@ def usual_config(hidden_size: int, num_hidden_layers: int) -> PredRecPreTraining
     return PredRecPreTrainingConfig(encoder_config=encoder)
 
 
-USUAL = {"base": (768, 12), "large": (1024, 24)}
-"""Width and depth of the two usual sizes."""
+USUAL = {"paper": (512, 6), "base": (768, 12), "large": (1024, 24)}
+"""Width and depth of the usual sizes."""
+
+ROWS = (8, 16, 32, 64)
+"""Batches of one GPU."""
+
+
+def one_gpu(length: int = 512) -> str:
+    """Returns the documentation's table of what a single GPU needs, in Markdown."""
+    lines = [
+        f"| size | weights | {' | '.join(f'{rows} rows, GB' for rows in ROWS)} | TFLOP per row |",
+        "|---|---|" + "---|" * (len(ROWS) + 1),
+    ]
+    for name, (width, depth) in USUAL.items():
+        config = usual_config(width, depth)
+        sizes, kept = Sizes.of(config), activations(config, length)
+        held = sum(states(sizes, "DDP", 1).values())
+        memory = " | ".join(f"{(held + rows * kept) / 1e9:.1f}" for rows in ROWS)
+        weights, work = f"{sizes.trained / 1e6:.0f} M", f"{row_flops(config, length) / 1e12:.2f}"
+        lines.append(f"| {name}, {width} wide, {depth} deep | {weights} | {memory} | {work} |")
+    return "\n".join(lines)
 
 
 def table(length: int = 512) -> str:
@@ -194,8 +215,8 @@ def table(length: int = 512) -> str:
         "| size | GPUs | strategy | states, GB | a row's activations, GB | sent per update, GB | rows that hide it |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, shape in USUAL.items():
-        config = usual_config(*shape)
+    for name in ("base", "large"):
+        config = usual_config(*USUAL[name])
         sizes, kept = Sizes.of(config), activations(config, length)
         for processes in GPUS:
             for strategy in STRATEGIES:
@@ -207,4 +228,4 @@ def table(length: int = 512) -> str:
 
 
 if __name__ == "__main__":
-    print(table())
+    print(one_gpu(), table(), sep="\n\n")

@@ -28,10 +28,10 @@ def push_to_hub(argv: Sequence[str]) -> int:
         raise UserError(f"There is no folder {str(source)!r}.")
     check_repo_id(arguments.repo_id)
     folder = Path(arguments.output_dir or f"{source.resolve()}-hub")
-    assemble(source, folder, arguments.repo_id, arguments.licence)
+    assemble(source, folder, arguments.repo_id, arguments.license)
     print(f"{folder}\n{tree(folder)}", flush=True)
-    if arguments.licence is None:
-        print("The card names no licence: add --licence apache-2.0, or another.")
+    if arguments.license is None:
+        print("The card names no licence: add --license apache-2.0, or another.")
     if arguments.dry_run:
         print("Nothing was uploaded.")
         return 0

@@ -25,7 +25,9 @@ class EncoderArguments:
         num_threads (`int`, *optional*): CPU threads; all cores by default.
     """
 
-    models: list[str] = field(default_factory=list, metadata={"help": "name=DIR, or name=DIR,DIR for several seeds."})
+    models: list[str] = field(
+        default_factory=list, metadata={"help": "name=DIR or Hub id; name=DIR,DIR for several seeds."}
+    )
     model_name_or_path: str | None = field(default=None, metadata={"help": "One model, as in run_glue.py."})
     max_seq_length: int = field(default=128, metadata={"help": "Longest text, in tokens."})
     encoder_dtype: str = field(

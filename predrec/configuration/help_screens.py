@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from transformers import TrainingArguments
 
-WIDTH, HEIGHT = 100, 40
+WIDTH, HEIGHT = 100, 46
 """Columns and lines of a screen."""
 
 
@@ -38,8 +38,9 @@ SCREENS = {
         "accelerate launch scripts/pretrain.py recipes/quickstart.yaml --max_steps 100",
         (
             *("train_file", "dataset_name", "tokenizer_name", "train_tokenizer", "init_from"),
-            *("objective", "output_dir", "per_device_train_batch_size", "max_steps"),
-            *("learning_rate", "bf16", "resume_from_checkpoint", "push_to_hub"),
+            *("max_seq_length", "objective", "loss_weighting", "center_targets", "output_dir"),
+            *("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
+            *("max_steps", "num_train_epochs", "learning_rate", "bf16", "resume_from_checkpoint", "push_to_hub"),
         ),
     ),
     "probe_glue": Screen(
@@ -125,6 +126,9 @@ SCREENS = {
 STOCK_HELP = {
     "output_dir": "Output folder.",
     "max_steps": "Updates to train for, instead of `num_train_epochs`.",
+    "num_train_epochs": "Passes over the rows.",
+    "gradient_accumulation_steps": "Batches per update.",
+    "gradient_checkpointing": "Keep fewer activations, and compute them again: less memory.",
     "bf16": "Compute in bfloat16 where that is safe.",
     "resume_from_checkpoint": "Resume a run: true (newest checkpoint), or a checkpoint folder.",
     "push_to_hub": "Publish the finished encoder as `hub_model_id`.",

@@ -58,14 +58,14 @@ WHOLE_PATH = re.compile(r"(?:file://|~[/\\]|\.\.[/\\]|(?:[A-Za-z]:)?[/\\]+[^/\\]
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
 
 
-def assemble(source: Path, folder: Path, repo_id: str, licence: str | None = None) -> None:
+def assemble(source: Path, folder: Path, repo_id: str, license: str | None = None) -> None:
     """Fills a folder with what is to be published.
 
     Args:
         source (`Path`): Output folder of a run, or of `export`.
         folder (`Path`): Created; what an earlier call has put there is replaced.
         repo_id (`str`): What the card's examples will load.
-        licence (`str`, *optional*): Identifier for the card's metadata, such as `apache-2.0`.
+        license (`str`, *optional*): Identifier for the card's metadata, such as `apache-2.0`.
 
     Raises:
         UserError: If the source lacks a file, the folder holds something else, or a check of [`validate`] fails.
@@ -84,7 +84,7 @@ def assemble(source: Path, folder: Path, repo_id: str, licence: str | None = Non
         raise UserError(f"{str(source)!r} holds text that is not UTF-8: {error}") from error
     # The card is written anew below: what cannot be read of it would be lost.
     _raise_if_any(folder, list(_unreadable_metadata(folder)))
-    address_card(folder / "README.md", repo_id, licence)
+    address_card(folder / "README.md", repo_id, license)
     validate(folder)
 
 
@@ -171,13 +171,13 @@ def _short(value: Any) -> Any:
     return _last_part(value) if WHOLE_PATH.fullmatch(value) else without_absolute_paths(value)
 
 
-def address_card(path: Path, repo_id: str, licence: str | None = None) -> None:
+def address_card(path: Path, repo_id: str, license: str | None = None) -> None:
     """Makes the examples of a card load a repository, and writes the licence into its metadata."""
     card = ModelCard.load(path)
     card.text = re.sub(r'^directory = ".*"(  # .*)?$', f'directory = "{repo_id}"', card.text, flags=re.MULTILINE)
-    if licence is not None:
-        card.data.license = licence
-        card.text = re.sub(r"^## Licence\n\n.*$", f"## Licence\n\n{licence}", card.text, flags=re.MULTILINE)
+    if license is not None:
+        card.data.license = license
+        card.text = re.sub(r"^## Licence\n\n.*$", f"## Licence\n\n{license}", card.text, flags=re.MULTILINE)
     card.save(path)
 
 

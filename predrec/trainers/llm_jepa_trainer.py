@@ -127,6 +127,12 @@ class LLMJepaTrainer(ObjectiveTrainer):
 
     # Evaluation
 
+    def more_means(self, means: dict[str, float], totals: Tensor) -> dict[str, float]:
+        """Returns the loss of the averaged terms."""
+        objective = self.model.objective
+        weight = 0.0 if objective.method == "ntp" else objective.jepa_lambda * self.model.lambda_share
+        return {"loss": objective.gamma * means["ntp_loss"] + weight * means.get("jepa_loss", 0.0)}
+
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ) -> EvalLoopOutput:

@@ -144,8 +144,8 @@ class ObjectiveTrainer(Trainer):
         """Returns what is scheduled, as it is now, for the log."""
         return {}
 
-    def more_means(self, totals: Tensor) -> dict[str, float]:
-        """Returns further metrics of an evaluation from the sums over it."""
+    def more_means(self, means: dict[str, float], totals: Tensor) -> dict[str, float]:
+        """Returns further metrics of an evaluation from its means and sums, among them the `loss` of these means."""
         return {}
 
     def check_checkpoint(self, checkpoint: Path) -> None:
@@ -354,7 +354,7 @@ class ObjectiveTrainer(Trainer):
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ) -> EvalLoopOutput:
-        """Averages the terms over all that they are means over, `loss` over batches."""
+        """Averages the terms over all that they are means over, whatever the batches."""
         model = self._wrap_model(self.model, training=False)
         model.eval()
         sums, examples, start = self.new_sums(), 0, time.perf_counter()
@@ -377,7 +377,7 @@ class ObjectiveTrainer(Trainer):
         tokens = means.pop("tokens")
         means |= self.schedule_values()
         means["tokens_per_second"] = round(tokens / (time.perf_counter() - start), 1)
-        means |= self.more_means(totals)
+        means |= self.more_means(means, totals)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=examples)
 

@@ -126,11 +126,14 @@ class PredRecTrainer(ObjectiveTrainer):
             )
         return values
 
-    def more_means(self, totals: Tensor) -> dict[str, float]:
-        """Returns the share of masked tokens that are guessed right."""
+    def more_means(self, means: dict[str, float], totals: Tensor) -> dict[str, float]:
+        """Returns the loss of the averaged terms, and the share of masked tokens that are guessed right."""
+        with torch.no_grad():
+            jepa, mlm, addend = (weight.item() for weight in self.model.loss_weights())
+        more = {"loss": jepa * means.get("jepa_loss", 0.0) + mlm * means.get("mlm_loss", 0.0) + addend}
         index = self.train_sums.index
         labels, correct = totals[index("num_labels")], totals[index("mlm_correct")]
-        return {"mlm_accuracy": float(correct / labels)} if labels else {}
+        return more | ({"mlm_accuracy": float(correct / labels)} if labels else {})
 
     def take_numbers(self, checkpoint: str) -> None:
         """Goes on with the objective that the run may have switched to."""

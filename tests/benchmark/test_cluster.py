@@ -13,6 +13,7 @@ from predrec.benchmark.cluster import (
     Sizes,
     activations,
     fetched,
+    one_gpu,
     row_flops,
     rows_that_hide,
     states,
@@ -167,4 +168,10 @@ def test_network_between_machines_asks_for_more_rows():
 
 def test_documentation_has_the_table():
     page = (ROOT / "docs/guides/memory.md").read_text(encoding="utf-8")
-    assert table() in page
+    assert table() in page and one_gpu() in page
+
+
+def test_one_gpu_holds_no_buffers_for_sending():
+    sizes = Sizes.of(config_of())
+    alone, several = (states(sizes, "DDP", processes) for processes in (1, 2))
+    assert sum(several.values()) - sum(alone.values()) == 4 * sizes.trained

@@ -97,7 +97,7 @@ def test_push_assembles_where_it_is_told(run, tmp_path):
 
 
 def test_push_hands_its_options_on(hub, run):
-    words = ["--private", "true", "--commit_message", "Hello", "--licence", "mit"]
+    words = ["--private", "true", "--commit_message", "Hello", "--license", "mit"]
     assert main([str(run), "--repo_id", "me/tiny", *words]) == 0
     repository = hub.repositories["me/tiny"]
     assert repository.private and repository.commits[-1].message == "Hello"
@@ -106,11 +106,11 @@ def test_push_hands_its_options_on(hub, run):
 
 def test_push_says_that_there_is_no_licence(run, capsys):
     main([str(run), "--repo_id", "me/tiny", "--dry_run"])
-    assert "The card names no licence: add --licence apache-2.0, or another." in capsys.readouterr().out
+    assert "The card names no licence: add --license apache-2.0, or another." in capsys.readouterr().out
 
 
 def test_push_says_nothing_of_the_licence_where_there_is_one(run, capsys):
-    main([str(run), "--repo_id", "me/tiny", "--dry_run", "--licence", "mit"])
+    main([str(run), "--repo_id", "me/tiny", "--dry_run", "--license", "mit"])
     assert "licence" not in capsys.readouterr().out
 
 
@@ -145,7 +145,7 @@ def test_push_refuses_a_wrong_name_before_it_assembles(refused, run):
 
 
 def test_push_refuses_an_unknown_argument(refused, run):
-    assert "did you mean `licence`?" in refused(run, "--repo_id", "me/tiny", "--license", "mit")
+    assert "did you mean `license`?" in refused(run, "--repo_id", "me/tiny", "--licence", "mit")
 
 
 def test_push_refuses_a_folder_that_is_no_run(refused, tmp_path):

@@ -359,3 +359,27 @@ def test_prediction_takes_the_batches_of_evaluation(tmp_path):
     trainer = training.trainer(tmp_path, mlm_view="context")
     rows = training.rows(100, 120)
     assert trainer.predict(rows).metrics["test_mlm_loss"] == trainer.evaluate(rows)["eval_mlm_loss"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss_weighting": "fixed", "loss_lambda": 0.2},
+        {"loss_weighting": "learned", "loss_lambda": 0.3},
+        {"loss_weighting": "uncertainty"},
+        {"loss_weighting": "schedule", "loss_lambda_end": 0.1},
+        {"objective": "mlm"},
+        {"objective": "jepa"},
+    ],
+    ids=str,
+)
+def test_evaluated_loss_is_that_of_its_terms_whatever_the_batches(tmp_path, options):
+    """A mean over batches would be another number for each batch size, and for no split would it add up."""
+    trainer = training.trainer(tmp_path, packing=False, max_steps=2, **options)
+    trainer.train()
+    whole = trainer.evaluate()
+    trainer.args.per_device_eval_batch_size = 3
+    parts = trainer.evaluate()
+    jepa, mlm, addend = (weight.item() for weight in trainer.model.loss_weights())
+    terms = jepa * whole.get("eval_jepa_loss", 0) + mlm * whole.get("eval_mlm_loss", 0) + addend
+    assert whole["eval_loss"] == pytest.approx(terms) == pytest.approx(parts["eval_loss"], rel=1e-5)
