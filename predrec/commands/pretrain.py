@@ -52,6 +52,7 @@ from ..trainers.main_process import main_process_first
 from ..trainers.model_size import check_memory
 from ..trainers.optimizers import try_optimizer
 from ..trainers.resuming import BegunCallback, resume_errors_explained
+from ..trainers.slow import slow_choices
 from ..trainers.trained_weights import check_fits, load_masked_lm
 from .entry import command
 from .invocation import next_command, typed_folder, without_secrets
@@ -184,17 +185,8 @@ def pretrain(
             card_facts=facts,
             data_fingerprint=fingerprint,
         )
-    if data.isolate_documents and not trainer.data_collator.unpad:
-        logger.warning(
-            "`isolate_documents` is slow here: documents are padded, since this encoder, its attention, or code "
-            "compiled for a CPU cannot read them end to end."
-        )
-    dropout = getattr(model.encoder.config, "attention_probs_dropout_prob", 0)
-    if dropout and training.device.type == "cuda" and model.takes_layout:
-        logger.warning(
-            f"`attention_probs_dropout_prob` is {dropout}: the fast attention on GPUs drops nothing out, so another "
-            "one is used, which computes on padding. With 0 training is faster."
-        )
+    for slow in slow_choices(trainer, data.isolate_documents):
+        logger.warning(slow)
     if trainer.is_world_process_zero():
         disk = estimate(training, model, tokenizer, len(train_rows) if isinstance(train_rows, TokenRows) else None)
         free = free_bytes(training.output_dir)

@@ -16,6 +16,7 @@ from transformers.utils import logging
 from ..errors import UserError
 from ..modeling.encoders import position_limit
 from ..trainers.contents import pickles_instead
+from ..trainers.hardware import has_fast_bfloat16
 
 UNTRAINED_PARTS = ("pooler.",)
 """Parts that stock base models add, that masked-LM training does not reach and token states do not pass through."""
@@ -144,10 +145,7 @@ def best_dtype(name: str, device: torch.device) -> torch.dtype:
     """Returns the type that `auto`, `float32` or `bfloat16` stands for: `auto` is bfloat16 where it is fast."""
     if name != "auto":
         return getattr(torch, name)
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    fast = device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
 
 
 def load_encoder(

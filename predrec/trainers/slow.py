@@ -1,0 +1,28 @@
+"""What makes a run slower than it need be: said when it begins."""
+
+from .hardware import has_fast_bfloat16
+from .trainer import PredRecTrainer
+
+
+def slow_choices(trainer: PredRecTrainer, isolates_documents: bool) -> list[str]:
+    """Finds settings that cost speed on this machine, and says what to do instead.
+
+    Args:
+        trainer ([`PredRecTrainer`]): Before it trains.
+        isolates_documents (`bool`): Whether documents in a packed row are kept apart.
+    """
+    device, found = trainer.args.device, []
+    if isolates_documents and not trainer.data_collator.unpad:
+        found.append(
+            "`isolate_documents` is slow here: documents are padded, since this encoder, its attention, or code "
+            "compiled for a CPU cannot read them end to end."
+        )
+    dropout = getattr(trainer.model.encoder.config, "attention_probs_dropout_prob", 0)
+    if dropout and device.type == "cuda" and trainer.model.takes_layout:
+        found.append(
+            f"`attention_probs_dropout_prob` is {dropout}: the fast attention on GPUs drops nothing out, so another "
+            "one is used, which computes on padding. With 0 training is faster."
+        )
+    if trainer.args.bf16 and device.type == "cpu" and not has_fast_bfloat16(device):
+        found.append("`bf16` is slow here: this processor has no instructions for it. Try `--bf16 false`.")
+    return found
