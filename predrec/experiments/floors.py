@@ -1,4 +1,4 @@
-"""What knows nothing of language, or only its words, beside the declared comparison: is the winner above it?"""
+"""Reference baselines of the declared comparison, of no language or of words alone: is the winner above them?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

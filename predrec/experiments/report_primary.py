@@ -104,15 +104,15 @@ def floor_blocks(primary: Primary, found: PrimaryResult, results: Results, folde
     if not floors:
         return []
     not_beaten = [floor.name for floor in floors if not floor.comparison.low > 0]
-    words = f"**{name}**, the better of the two, is ahead of all of them."
+    words = f"**{name}**, the better of the two, is significantly above all of them."
     if not_beaten:
         words = (
-            f"**{name}, the better of the two, is not surely ahead of: {'; '.join(not_beaten)}.** The verdict is one "
-            "between encoders that training has not made better than that."
+            f"**{name}, the better of the two, is not significantly above: {'; '.join(not_beaten)}.** The verdict is "
+            "one between encoders that training has not made better than that."
         )
     header = ["what", "seeds", "the declared score", f"{name} minus it", "95 % interval", "seeds in common"]
     return [
-        Heading("Beside what knows nothing, or only words", 3),
+        Heading("Beside reference baselines", 3),
         Paragraph(f"The same mean of the same probes; not tested, and intervals not corrected. {words}"),
         Table(header, [_floor_row(floor) for floor in floors]),
     ]

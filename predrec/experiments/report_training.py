@@ -1,4 +1,4 @@
-"""The section of a report about training: curves, and losses beside those of predictors that know nothing."""
+"""The section of a report about training: curves, and losses beside those of trivial predictors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,11 +20,11 @@ LOSSES = (
     ("uniformity, held-out rows", "eval_uniformity"),
     ("effective rank, held-out rows", "eval_effective_rank"),
 )
-"""What training ended with; the three in the middle are the JEPA losses of predictors that know nothing."""
+"""What training ended with; the three in the middle are the JEPA losses of trivial predictors."""
 
 
 def training_blocks(by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
-    """Shows curves, and losses at the end of training beside those of predictors that know nothing."""
+    """Shows curves, and losses at the end of training beside those of trivial predictors."""
     shown = [(title, name) for title, name in LOSSES if any(name in c["last"] for cs in by_arm.values() for c in cs)]
     rows = [
         [arm, *(spread(np.array([c["last"][name] for c in contents if name in c["last"]])) for _, name in shown)]
@@ -35,7 +35,7 @@ def training_blocks(by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Bloc
         Heading("Training"),
         Paragraph(
             "On held-out text, after the last update: mean ± standard deviation over seeds. A JEPA loss says "
-            "something only beside those of three predictors that know nothing (the mean target, the target at "
+            "something only beside those of three trivial predictors (the mean target, the target at "
             "another position of the text, the target of another text); the margin is by how much it beats the best "
             "of them. JEPA losses are over all held-out rows, the trivial ones and the margin over the monitor's "
             "rows. Between arms with other targets, JEPA losses do not compare. Uniformity and rank are of the "

@@ -41,7 +41,7 @@ def token_spread(states: Tensor, mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(model: PredRecForPreTraining, batch: dict[str, Tensor]) -> dict[str, float]:
-    """Measures geometry, and the prediction task against predictors that know nothing.
+    """Measures geometry, and the prediction task against trivial predictors.
 
     Args:
         model ([`PredRecForPreTraining`]): In evaluation mode.

@@ -72,20 +72,20 @@ def report_of(tmp_path, monkeypatch, untrained: float) -> tuple[str, dict]:
     runs = [content(arm, seed, score) for arm, score in scores.items() for seed in range(1, 9)]
     by_arm = {arm: [run for run in runs if run["arm"] == arm] for arm in scores}
     blocks = build_blocks(experiment, by_arm, merge_runs(runs), tmp_path)
-    rows = {row["what"]: row for row in rows_below(blocks, "Beside what knows nothing, or only words", 3)}
+    rows = {row["what"]: row for row in rows_below(blocks, "Beside reference baselines", 3)}
     return "\n".join(getattr(block, "text", "") for block in blocks), rows
 
 
 def test_winner_above_its_floors_is_said_to_be(tmp_path, monkeypatch):
     text, rows = report_of(tmp_path, monkeypatch, 0.55)
-    assert "**hybrid**, the better of the two, is ahead of all of them." in text
+    assert "**hybrid**, the better of the two, is significantly above all of them." in text
     assert rows["random weights"]["hybrid minus it"] == "+0.0500"
 
 
 @pytest.mark.parametrize("untrained", [0.6, 0.7])
 def test_winner_that_is_not_above_its_floors_is_said_so(untrained, tmp_path, monkeypatch):
     text, _ = report_of(tmp_path, monkeypatch, untrained)
-    assert "**hybrid, the better of the two, is not surely ahead of: random weights.**" in text
+    assert "**hybrid, the better of the two, is not significantly above: random weights.**" in text
 
 
 @pytest.mark.parametrize(
