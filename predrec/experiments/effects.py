@@ -146,8 +146,8 @@ def simple_effects(
             continue
         for factor, other in (pair, pair[::-1]):
             for level in levels[other]:
-                there = {name: arm for name, arm in arms.items() if arm.levels.get(other) == level}
-                by_seed = contrast(values, there, [factor])
+                there = {name: values.get(name, {}) for name in arms if arms[name].levels.get(other) == level}
+                by_seed = contrast(there, arms, [factor])
                 name = f"{factor}: {' to '.join(levels[factor])}, where {other} is {level}"
                 found.append((name, compare(list(by_seed.values()))))
     return found

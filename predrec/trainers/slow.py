@@ -24,5 +24,7 @@ def slow_choices(trainer: PredRecTrainer, isolates_documents: bool) -> list[str]
             "one is used, which computes on padding. With 0 training is faster."
         )
     if trainer.args.bf16 and device.type == "cpu" and not has_fast_bfloat16(device):
-        found.append("`bf16` is slow here: this processor has no instructions for it. Try `--bf16 false`.")
+        found.append(
+            "`bf16` is probably slow here: this processor has no AVX-512 instructions for it. Try `--bf16 false`."
+        )
     return found

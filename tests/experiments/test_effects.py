@@ -109,6 +109,13 @@ def test_factor_that_depends_on_another_is_shown_at_each_of_its_levels():
     )
 
 
+def test_effects_at_a_level_have_the_direction_of_the_design():
+    """Arms at one level of the other factor may be named in another order than those of the whole design."""
+    arms = {name: ARMS[name] for name in ("mlm-loud", "mlm-quiet", "hybrid-quiet", "hybrid-loud")}
+    found = dict(simple_effects(arms, noisy(planted(2.0, 0.5, 1.0)) | {"other": {1: 99.0}}, "loss"))
+    assert found["positions: loud to quiet, where objective is hybrid"].effect == pytest.approx(3.0, abs=0.03)
+
+
 def test_report_shows_them_below_the_effects_of_the_design():
     values = noisy(planted(2.0, 0.5, 1.0))
     by_arm = {

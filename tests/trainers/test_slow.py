@@ -25,7 +25,7 @@ def on(device: str, bf16: bool = False, unpad: bool = True, dropout: float = 0.0
     [
         (on("cpu", unpad=False), True, "`isolate_documents` is slow here"),
         (on("cuda", dropout=0.1), False, "`attention_probs_dropout_prob` is 0.1"),
-        (on("cpu", bf16=True), False, "`bf16` is slow here"),
+        (on("cpu", bf16=True), False, "`bf16` is probably slow here"),
     ],
     ids=["padded documents", "dropout on a GPU", "bf16 on a CPU"],
 )
