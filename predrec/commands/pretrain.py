@@ -6,16 +6,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, set_seed
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
+from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
 from ..configuration import DataArguments, ModelArguments, parse_recipe, write_recipe
-from ..configuration.recipes import OF_CHOICES, OF_VIEWS, RecipeParser
+from ..configuration.needs import NEEDS_OF_CHOICES
+from ..configuration.recipes import RecipeParser
 from ..data_collators import (
     Corpus,
     DataCollatorForPreTraining,
@@ -34,7 +36,9 @@ from ..data_collators.masked_tokens import special_token_table
 from ..errors import UserError
 from ..modeling import PredRecForPreTraining
 from ..modeling.encoders import ENCODERS, position_limit
+from ..rules import unmet_needs
 from ..trainers import PredRecTrainer, PredRecTrainingArguments
+from ..trainers.best import check_evaluations
 from ..trainers.checkpoints import (
     check_data,
     check_recipe,
@@ -76,10 +80,6 @@ def check_together(data: DataArguments, model: ModelArguments, training: PredRec
         raise UserError("`tokenizer_name` is missing: give a Hub id or a directory, or pass `--train_tokenizer`.")
     if data.vocab_size and not data.train_tokenizer:
         raise UserError("`vocab_size` sizes a trained tokenizer: add `--train_tokenizer`, or drop it.")
-    if training.collapse_action != "warn" and training.eval_strategy == IntervalStrategy.NO:
-        raise UserError(
-            f"`collapse_action={training.collapse_action}` needs evaluations: set `eval_strategy` to steps or epoch."
-        )
     if data.train_tokenizer and model.init_from:
         raise UserError("`train_tokenizer` would not fit the vocabulary of `init_from`: drop one of them.")
     if data.padding_is_text and (model.init_from or model.model_type != "predrec"):
@@ -88,43 +88,17 @@ def check_together(data: DataArguments, model: ModelArguments, training: PredRec
         raise UserError("`streaming` does not know how long an epoch is: give `max_steps`.")
     if data.streaming and training.dataloader_num_workers > 1:
         raise UserError("`dataloader_num_workers` must be 0 or 1 with `streaming`, whose order is fixed.")
-    if training.collapse_action == "switch" and model.objective != "hybrid":
-        raise UserError("`collapse_action=switch` needs `objective=hybrid`: there is no other loss to go on with.")
+    rotary = "rotary" in (model.position_embedding_type, model.predictor_position_embedding_type)
+    if model.model_type == "predrec" and model.rotary_base is not None and not rotary:
+        raise UserError("`rotary_base` is only for `position_embedding_type=rotary`: leave it out.")
     if model.objective != "mlm":
         given, defaults = vars(data) | vars(model), vars(DataArguments()) | vars(ModelArguments())
-        for view, names in OF_VIEWS.items():
-            for name in names:
-                if view != model.jepa_view and given[name] != defaults[name]:
-                    raise UserError(f"`{name}` is only for `jepa_view={view}`, not {model.jepa_view}: leave it out.")
-        for choice, values, names in OF_CHOICES:
-            for name in names:
-                if given[choice] not in values and given[name] != defaults[name]:
-                    raise UserError(f"`{name}` is only for `{choice}={' or '.join(map(str, values))}`: leave it out.")
+        changed = {name for name, value in given.items() if value != defaults[name]}
+        for name, need in unmet_needs(NEEDS_OF_CHOICES, SimpleNamespace(**given), changed).items():
+            raise UserError(f"`{name}` is only for `{need}`: leave it out.")
         if model.loss_weighting == "schedule" and model.loss_lambda == model.loss_lambda_end:
             raise UserError(f"`loss_weighting=schedule` ends where it begins, at {model.loss_lambda}: give an end.")
-    _check_best(model, training)
-
-
-def _check_best(model: ModelArguments, training: PredRecTrainingArguments) -> None:
-    """Refuses to choose checkpoints by what is not trained; with `jepa` alone, none is the best unless asked."""
-    metric = training.metric_for_best_model or ""
-    if model.objective == "mlm" and metric == "eval_jepa_loss":
-        raise UserError("`metric_for_best_model` is eval_jepa_loss, which `objective=mlm` does not train.")
-    if model.objective != "jepa" or metric in ("eval_jepa_loss", "eval_loss"):
-        return
-    # Its masked-LM head is untrained and its own loss is not comparable over time: the last step is the result.
-    if metric != PredRecTrainingArguments.metric_for_best_model:
-        raise UserError(f"`metric_for_best_model` is {metric}, which `objective=jepa` does not train.")
-    for name, needing in (
-        ("save_strategy", SaveStrategy.BEST),
-        ("lr_scheduler_type", SchedulerType.REDUCE_ON_PLATEAU),
-    ):
-        if getattr(training, name) == needing:
-            raise UserError(
-                f"`{name}={needing.value}` needs a masked-LM loss, which `objective=jepa` does not train: add "
-                "`--metric_for_best_model eval_jepa_loss`."
-            )
-    training.metric_for_best_model = None
+    check_evaluations(model, training)
 
 
 def pretrain(

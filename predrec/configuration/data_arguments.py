@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ..data_collators.block_masks import MIN_JEPA_LENGTH, smallest_context
 from ..data_collators.collator import check_masks
+from ..data_collators.corpus import kind_of
 from ..data_collators.tokenizers import MAX_VOCABULARY
 from ..errors import UserError
 from ..rules import at_least, at_most, check_values, proper_share
@@ -59,6 +60,18 @@ CONFLICTS: tuple[tuple[Callable[["DataArguments"], Any], str], ...] = (
     (
         lambda given: given.streaming and given.train_tokenizer,
         "`train_tokenizer` reads the corpus twice; with `streaming` give `tokenizer_name`.",
+    ),
+    (
+        lambda given: (
+            given.text_column != DataArguments.text_column
+            and given.train_file
+            and all(kind_of(path) == "text" for path in (*given.train_file, *given.validation_file))
+        ),
+        "`text_column` is for files with columns, not for txt: leave it out.",
+    ),
+    (
+        lambda given: given.validation_file and given.validation_share != DataArguments.validation_share,
+        "`validation_share` is for data without `validation_file`: drop either.",
     ),
     (
         lambda given: (

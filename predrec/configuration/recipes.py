@@ -13,6 +13,7 @@ from transformers import HfArgumentParser
 from ..errors import UserError, one_line
 from .help_screens import help_screen
 from .model_arguments import ENCODER_ONLY
+from .needs import without_meaning
 from .recipe_files import read_recipe, write_recipe
 from .suggestions import did_you_mean
 
@@ -32,41 +33,13 @@ REPLACING = {
     "dataset_name": SOURCE,
     "tokenizer_name": TOKENIZER,
     "train_tokenizer": TOKENIZER,
+    "validation_file": ("validation_share",),
     "init_from": ("init_from", *ENCODER_ONLY, *TOKENIZER),
 }
 """What an argument on the command line takes out of the recipe: all that describes the thing it names."""
 
-OF_VIEWS = {
-    "blocks": (
-        *("predictor_hidden_size", "predictor_num_hidden_layers", "predictor_num_attention_heads"),
-        *("predictor_intermediate_size", "predictor_attention", "predictor_position_embedding_type"),
-        *("context_scale", "target_scale", "num_target_blocks", "min_context_tokens", "context_excludes_targets"),
-    ),
-    "crops": ("crop_length",),
-}
-"""Arguments that mean nothing with another `jepa_view` than this."""
-
-OF_SCHEDULES = ("loss_schedule", "loss_lambda_end")
-
-OF_CHOICES = (
-    ("loss_weighting", ("schedule",), OF_SCHEDULES),
-    ("jepa_loss", ("infonce",), ("jepa_temperature",)),
-    ("jepa_loss", ("sigreg", "vicreg"), ("jepa_regularizer_weight",)),
-    ("whiten_targets", (True,), ("whiten_epsilon",)),
-)
-"""Arguments that mean nothing unless another one has one of these values."""
-
 OF_BOTH_LOSSES = ("mlm_view=context", "jepa_dropout", "jepa_start", "collapse_action=switch")
 """Arguments, or values of them, that mean nothing without `objective=hybrid`."""
-
-MEANINGLESS = {
-    "jepa_view=crops": OF_VIEWS["blocks"],
-    "jepa_view=blocks": OF_VIEWS["crops"],
-    **{f"loss_weighting={name}": OF_SCHEDULES for name in ("learned", "fixed", "uncertainty")},
-    "objective=mlm": OF_BOTH_LOSSES,
-    "objective=jepa": OF_BOTH_LOSSES,
-}
-"""What such a value on the command line takes out of the recipe: arguments, or values, without meaning then."""
 
 NOT_OF_THE_RUN = {"hub_token", "push_to_hub_token", "resume_from_checkpoint", "ignore_recipe_mismatch"}
 """Arguments of a call that do not describe the run: kept out of the resolved recipe, which is published."""
@@ -123,8 +96,10 @@ def parse_recipe(
     for name in given:
         for replaced in (name, *REPLACING.get(name, ())):
             recipe.pop(replaced, None)
-    for choice in _choices(argv):
-        for name, _, value in (entry.partition("=") for entry in MEANINGLESS.get(choice, ())):
+    for choice, chosen in _choices(argv):
+        one_loss = choice == "objective" and chosen in ("mlm", "jepa")
+        for entry in (*without_meaning(choice, chosen), *(OF_BOTH_LOSSES if one_loss else ())):
+            name, _, value = entry.partition("=")
             if not value or str(recipe.get(name)) == value:
                 recipe.pop(name, None)
     try:
@@ -139,10 +114,11 @@ def parse_recipe(
     return arguments, {name: values[name] for name in parser.field_names if name in kept}
 
 
-def _choices(argv: Sequence[str]) -> list[str]:
-    """Returns the arguments of a command line as `name=value`."""
+def _choices(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns names and values of the arguments of a command line."""
     pairs = [f"{word}={after}" if "=" not in word else word for word, after in pairwise([*argv, ""])]
-    return [pair.removeprefix("--") for pair in pairs if pair.startswith("--")]
+    named = [pair.removeprefix("--").partition("=") for pair in pairs if pair.startswith("--")]
+    return [(name, value) for name, _, value in named]
 
 
 def _parse(parser: RecipeParser, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:

@@ -119,13 +119,23 @@ def load_files(field: str, patterns: Sequence[str], text_column: str, sample_by:
     return read_files(field, paths, formats.pop(), streaming, text_column, sample_by)
 
 
-def _format(field: str, path: str) -> str:
+def _last_suffix(path: str) -> tuple[str, bool]:
+    """Returns the suffix of a path, in small letters, and whether another one, of a compression, stands behind it."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     compressed = False
     while suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
         compressed = True
-    last = suffixes[-1] if suffixes else ""
+    return suffixes[-1] if suffixes else "", compressed
+
+
+def kind_of(path: str) -> str | None:
+    """Returns what a file or a glob holds by its name, a value of `FORMATS`; `None` for anything else."""
+    return FORMATS.get(_last_suffix(path)[0])
+
+
+def _format(field: str, path: str) -> str:
+    last, compressed = _last_suffix(path)
     if last in ARCHIVES:
         raise UserError(f"`{field}`: {path!r} is an archive: unpack it, and give the files.")
     kind = FORMATS.get(last)

@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from ..rules import check_values, positive, share, share_below_one
+from ..rules import at_least, check_values, positive, share, share_below_one
 from .configuration_predrec import PredRecConfig
 
 Objective = Literal["hybrid", "mlm", "jepa"]
@@ -27,6 +27,7 @@ RULES = (
     share("loss_lambda", "loss_lambda_end"),
     share_below_one("jepa_dropout", "jepa_start", "center_decay"),
     positive("jepa_temperature", "jepa_regularizer_weight", "whiten_epsilon"),
+    at_least(1, "predictor_num_hidden_layers"),  # Without a block, nothing of the context reaches a prediction.
 )
 
 
@@ -125,25 +126,25 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
     jepa_view: JepaView = "blocks"
     context_text: ContextText = "masked"
     jepa_loss: JepaLoss = "cosine"
-    jepa_temperature: float = 0.1
-    jepa_regularizer_weight: float = 1.0
+    jepa_temperature: float | int = 0.1
+    jepa_regularizer_weight: float | int = 1.0
     loss_weighting: LossWeighting = "learned"
     loss_schedule: LossSchedule = "linear"
-    loss_lambda: float = 0.5
-    loss_lambda_end: float = 0.5
+    loss_lambda: float | int = 0.5
+    loss_lambda_end: float | int = 0.5
     target_network: TargetNetwork = "ema"
     target_layers: str | int = "output"
     center_targets: bool = False
     whiten_targets: bool = False
-    whiten_epsilon: float = 0.01
-    center_decay: float = 0.9
+    whiten_epsilon: float | int = 0.01
+    center_decay: float | int = 0.9
     pool_targets: bool = False
     mlm_view: MlmView = "full"
-    jepa_dropout: float = 0.0
-    jepa_start: float = 0.0
+    jepa_dropout: float | int = 0.0
+    jepa_start: float | int = 0.0
     padding_is_text: bool = False
     active_objective: Objective | None = None
-    initializer_range: float = 0.02
+    initializer_range: float | int = 0.02
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -241,6 +242,7 @@ class PredRecPreTrainingConfig(PreTrainedConfig):
             intermediate_size=self.predictor_intermediate_size or 4 * hidden_size,
             max_position_embeddings=encoder.max_position_embeddings,
             position_embedding_type=self.predictor_position_embedding_type,
+            rotary_base=getattr(encoder, "rotary_base", PredRecConfig.rotary_base),
             initializer_range=self.initializer_range,
             attn_implementation=self._attn_implementation,
         )

@@ -51,8 +51,6 @@ def predictor_flops(config: PredRecPreTrainingConfig, contexts: np.ndarray, bloc
         products = 4 * width * int((targets * contexts).sum())
         return ends + layers * int(targets.sum() * per_target + contexts.sum() * per_context + products)
     pairs = np.stack([np.repeat(contexts[:, None], blocks.shape[1], 1), blocks], axis=-1)[blocks > 0]
-    if not layers:
-        return ends
     # The last layer makes keys and values of everything, but goes on with the targets alone.
     lengths, targets = pairs.sum(1), pairs[:, 1]
     last = 6 * width**2 * lengths.sum() + 4 * width * (lengths * targets).sum()

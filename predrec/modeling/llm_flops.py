@@ -61,6 +61,11 @@ class LanguageModelCost:
             weights += 4 * self.head + 2 * self.trained_head
         return int(lengths.sum() * weights + 12 * self.attention * (lengths**2).sum())
 
+    def forward_flops(self, lengths: Sequence[int] | np.ndarray) -> int:
+        """Returns the operations of a pass without gradient and without a head, as of an averaged copy."""
+        lengths = np.asarray(lengths, dtype=np.int64)
+        return int(lengths.sum() * 2 * self.body + 4 * self.attention * (lengths**2).sum())
+
 
 def _counted(parameters) -> tuple[int, int]:
     parameters = list(parameters)

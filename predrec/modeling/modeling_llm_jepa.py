@@ -82,6 +82,11 @@ class LLMJepaModel(nn.Module):
         super().__init__()
         self.causal_lm = causal_lm
         self.objective = objective or LLMJepaObjective()
+        depth, layer = self.config.get_text_config().num_hidden_layers, self.objective.layer
+        if not -depth - 1 <= layer <= depth:
+            raise ValueError(
+                f"`jepa_layer` is {layer}; of a model with {depth} layers it must be in [{-depth - 1}, {depth}]."
+            )
         self.separation: Separation = self.objective.separation or find_separation(self.decoder)
         self.lambda_share = 1.0  # Set from outside where lambda moves.
         self.target_decoder = None

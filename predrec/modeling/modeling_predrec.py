@@ -315,6 +315,7 @@ class PredRecForMaskedLM(PredRecPreTrainedModel):
         config ([`PredRecConfig`]): That of the encoder.
     """
 
+    accepts_loss_kwargs = True
     _tied_weights_keys = {"lm_head.decoder.weight": "model.embeddings.word_embeddings.weight"}
 
     def __init__(self, config: PredRecConfig):
@@ -338,6 +339,7 @@ class PredRecForMaskedLM(PredRecPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         **kwargs,
     ) -> MaskedLMOutput:
         """Scores every token of the vocabulary at every position.
@@ -346,6 +348,9 @@ class PredRecForMaskedLM(PredRecPreTrainedModel):
             input_ids, attention_mask, position_ids, inputs_embeds, token_type_ids: As in [`PredRecModel.forward`].
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Original token ids at the positions to score, -100 elsewhere.
+            num_items_in_batch (`torch.Tensor` of shape `()` or `int`, *optional*):
+                Labels that the loss is a mean over, as `Trainer` counts them over accumulated batches; those of this
+                batch when absent.
 
         Returns:
             `MaskedLMOutput` with `logits` of shape `(batch_size, sequence_length, vocab_size)` and, given labels, the
@@ -361,7 +366,7 @@ class PredRecForMaskedLM(PredRecPreTrainedModel):
         logits = self.lm_head(outputs.last_hidden_state)
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100)
+            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -448,6 +453,7 @@ class PredRecForTokenClassification(PredRecPreTrainedModel):
         config ([`PredRecConfig`]): That of the encoder, with `num_labels` and `classifier_dropout`.
     """
 
+    accepts_loss_kwargs = True
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 
     def __init__(self, config: PredRecConfig):
@@ -467,6 +473,7 @@ class PredRecForTokenClassification(PredRecPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         **kwargs,
     ) -> TokenClassifierOutput:
         """Classifies tokens.
@@ -474,6 +481,9 @@ class PredRecForTokenClassification(PredRecPreTrainedModel):
         Args:
             input_ids, attention_mask, position_ids, inputs_embeds, token_type_ids: As in [`PredRecModel.forward`].
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Classes; -100 is ignored.
+            num_items_in_batch (`torch.Tensor` of shape `()` or `int`, *optional*):
+                Labels that the loss is a mean over, as `Trainer` counts them over accumulated batches; those of this
+                batch when absent.
 
         Returns:
             `TokenClassifierOutput` with `logits` of shape `(batch_size, sequence_length, num_labels)` and, given
@@ -489,7 +499,7 @@ class PredRecForTokenClassification(PredRecPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100)
+            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

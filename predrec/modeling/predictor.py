@@ -197,8 +197,6 @@ class PredRecPredictor(PredRecPreTrainedModel):
         self, context: Tensor, context_indices: Tensor, targets: Tensor, target_indices: Tensor, layout: Layout
     ) -> Tensor:
         states = torch.cat([context, targets])[layout.paired][None]
-        if not len(self.layers):
-            return states[:, layout.predicted]
         rotary = self._rotary(torch.cat([context_indices, target_indices])[layout.paired][None])
         everywhere = segment_arguments(self.config, layout.paired_segments)
         for layer in self.layers[:-1]:

@@ -50,11 +50,18 @@ class FiniteGuard:
     """
 
     COUNTS = ("loss_step", "gradient_step", "parameter", "skipped", "in_a_row", "longest")
+    NOTHING = (-1, -1, -1, 0, 0, 0)
 
     def __init__(self, batch_size: int, device: torch.device):
         self.bad = torch.zeros((), device=device)
-        self.counts = torch.tensor([-1, -1, -1, 0, 0, 0], device=device)
+        self.counts = torch.tensor(self.NOTHING, device=device)
         self.examples = torch.full((batch_size,), -1, dtype=torch.int64, device=device)
+
+    def reset(self) -> None:
+        """Forgets what was seen, as when training begins anew."""
+        self.bad.zero_()
+        self.counts.copy_(torch.tensor(self.NOTHING))
+        self.examples.fill_(-1)
 
     def watch_loss(self, loss: Tensor, step: int, example_ids: Tensor | None) -> None:
         """Looks at the loss of one batch, and remembers the first that is not finite."""

@@ -21,10 +21,10 @@ NEEDS: tuple[Need, ...] = (
     (
         "method=llm_jepa",
         lambda args: args.method != "tube",
-        ("distance", "temperature", "symmetric_infonce"),
+        ("distance", "temperature", "symmetric_infonce", "jepa_layer"),
     ),
     ("distance=infonce", lambda args: args.distance == "infonce", ("temperature", "symmetric_infonce")),
-    ("a second term", lambda args: args.method != "ntp", ("jepa_lambda_schedule", "lambda_warmup")),
+    ("a second term", lambda args: args.method != "ntp", ("jepa_lambda", "jepa_lambda_schedule", "lambda_warmup")),
     ("jepa_lambda_schedule=warmup", lambda args: args.jepa_lambda_schedule == "warmup", ("lambda_warmup",)),
     ("target_grad=ema", lambda args: args.target_grad == "ema", ("ema_decay", "ema_decay_end")),
 )
@@ -114,7 +114,8 @@ class LLMJepaArguments(RunArguments):
     def unused(self) -> dict[str, str]:
         """Returns which arguments were set although this run never looks at them, and what they need."""
         names = {name for _, _, names in NEEDS for name in names}
-        return unmet_needs(NEEDS, self, {name for name in names if getattr(self, name) != getattr(type(self), name)})
+        defaults = {name: getattr(type(self), name) for name in names} | {"jepa_lambda": DEFAULT_LAMBDA[self.method]}
+        return unmet_needs(NEEDS, self, {name for name in names if getattr(self, name) != defaults[name]})
 
     def objective(self) -> LLMJepaObjective:
         """Returns what is minimised."""

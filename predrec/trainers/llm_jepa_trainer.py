@@ -65,7 +65,6 @@ class LLMJepaTrainer(ObjectiveTrainer):
         super().__init__(model, args, data_collator, train_dataset=train_dataset, **kwargs)
         if is_sharded(self.accelerator):
             raise ValueError("`fsdp` shards are not for LLM-JEPA: use copies (DDP), or LoRA on one GPU.")
-        self.model_accepts_loss_kwargs = True
         self.example_prompt: str | None = None
         self.answer_shares: dict[str, float] = {}
         if args.method != "llm_jepa" or args.jepa_lambda == 0:
@@ -271,5 +270,7 @@ def spending_of(cost: LanguageModelCost, dataset: ViewDataset, args: LLMJepaArgu
     if args.method == "llm_jepa" and args.jepa_lambda:
         lengths = [len(ids) for example in dataset.examples for ids in (example.source_ids, example.target_ids)]
         views = cost.flops(lengths, False)
+        if args.target_grad == "ema":
+            views += cost.forward_flops(lengths)
     share = records / len(dataset)
     return Spending(generated * share, views * share, args.jepa_dropout if views else 0.0, args.seed)

@@ -16,7 +16,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
-from ..data_collators import PlacedCollator, StreamedRows
+from ..data_collators import NumberedRows, PlacedCollator, StreamedRows
 from ..errors import UserError
 from .checkpoints import (
     DATA_FILE,
@@ -58,6 +58,7 @@ class ObjectiveTrainer(Trainer):
         model (`nn.Module`): The model.
         args ([`RunArguments`]): Arguments.
         data_collator (`Callable`): Makes training batches.
+        train_dataset, eval_dataset, processing_class (*optional*): As for `Trainer`, in its order.
         recipe (`dict`, *optional*): Resolved recipe; saved with every checkpoint, for the commands to compare.
         card_facts (`dict`, *optional*): Rows for the model card's table, such as the data.
         data_fingerprint (`str`, *optional*): Of the training data; saved with every checkpoint, compared on resume.
@@ -78,6 +79,10 @@ class ObjectiveTrainer(Trainer):
         model: nn.Module,
         args: RunArguments,
         data_collator: Any,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        *,
         recipe: dict | None = None,
         card_facts: dict[str, str] | None = None,
         data_fingerprint: str | None = None,
@@ -90,11 +95,11 @@ class ObjectiveTrainer(Trainer):
                 )
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("`compute_loss_func` is not for this trainer: the model computes its loss. Subclass it.")
-        if isinstance(kwargs.get("eval_dataset"), dict):
+        if isinstance(eval_dataset, dict):
             raise ValueError(
                 "`eval_dataset` must be one dataset: for others call `evaluate(them, metric_key_prefix=)`."
             )
-        super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
+        super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         check_strategy(args, self.accelerator, model)
         if args.torch_compile:
             # Few shapes, updates with and without the JEPA branch, and smaller last batches are a version each: beyond
@@ -115,22 +120,25 @@ class ObjectiveTrainer(Trainer):
         self._place = None
         if args.num_threads is not None:
             torch.set_num_threads(args.num_threads)
+        first, own = self.first_callbacks(), self.own_callbacks()
         there = {type(callback) for callback in self.callback_handler.callbacks}
-        for callback in self.own_callbacks():
+        for callback in [*first, *own]:
             if type(callback) in there:
                 raise ValueError(f"`callbacks`: the trainer adds {type(callback).__name__} by itself; leave it out.")
+        # Right behind the stock one, which decides what is due: users' callbacks have the last word on it.
+        self.callback_handler.callbacks[1:1] = first
+        for callback in own:
             self.add_callback(callback)
 
     # What an objective decides
 
+    def first_callbacks(self) -> list[TrainerCallback]:
+        """Returns the callbacks that decide with the Trainer what is due, before any of the user's."""
+        return [*([StreamEpochCallback()] if isinstance(self.train_dataset, StreamedRows) else []), EpochEndCallback()]
+
     def own_callbacks(self) -> list[TrainerCallback]:
-        """Returns the callbacks that belong to the method, in their order."""
-        first: list[TrainerCallback] = [StreamEpochCallback()] if isinstance(self.train_dataset, StreamedRows) else []
-        return [
-            *first,
-            EpochEndCallback(),
-            *([SkipCallback(self.finite_guard)] if self.args.non_finite == "skip" else []),
-        ]
+        """Returns the callbacks that belong to the method, in their order, behind the user's."""
+        return [SkipCallback(self.finite_guard)] if self.args.non_finite == "skip" else []
 
     def new_sums(self) -> MetricSums:
         """Returns empty sums of the objective's terms."""
@@ -194,11 +202,13 @@ class ObjectiveTrainer(Trainer):
             self.data_collator = kept
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        sampler = super()._get_train_sampler(train_dataset)
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        # The stock method looks for the column of lengths in these alone.
+        sampler = super()._get_train_sampler(rows.rows if isinstance(rows, NumberedRows) else train_dataset)
         if isinstance(sampler, LengthGroupedSampler):
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             epoch = partial(_whole_epochs, self)
-            return SeededLengthGroups(sampler.batch_size, lengths=sampler.lengths, seed=seed, epoch=epoch)
+            return SeededLengthGroups(sampler.batch_size, lengths=list(sampler.lengths), seed=seed, epoch=epoch)
         return sampler
 
     def _draws_for_itself(self, loader: DataLoader) -> DataLoader:
@@ -305,6 +315,8 @@ class ObjectiveTrainer(Trainer):
             resume_from_checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         self._clock, self._idle = time.perf_counter(), 0.0
         self._speed = SpeedLog("train"), self._speed[1]
+        self.train_sums.reset()
+        self.finite_guard.reset()
         with gone_on(self.train_dataset, self.args, resume_from_checkpoint):
             result = super().train(resume_from_checkpoint, *args, **kwargs)
         self.raise_if_not_finite()
@@ -336,9 +348,20 @@ class ObjectiveTrainer(Trainer):
             False,
         )
         try:
-            return self._draws_for_itself(super().get_eval_dataloader(eval_dataset))
+            return self._draws_for_itself(self._eval_loader(eval_dataset))
         finally:
             self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = kept
+
+    def _eval_loader(self, other: Dataset | None) -> DataLoader:
+        if other is None:
+            return super().get_eval_dataloader()
+        # With persistent workers, the stock method would give the loader of its own rows for any others.
+        return self._get_dataloader(
+            dataset=other,
+            description="Evaluation",
+            batch_size=self.args.eval_batch_size,
+            sampler_fn=self._get_eval_sampler,
+        )
 
     def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
         """As in evaluation."""

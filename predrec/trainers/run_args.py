@@ -23,6 +23,7 @@ FIXED = {
     "batch_eval_metrics": (False, "evaluation returns no predictions"),
     "include_for_metrics": ([], "evaluation returns no predictions"),
     "eval_accumulation_steps": (None, "evaluation returns no predictions"),
+    "neftune_noise_alpha": (None, "noise in embeddings is scaled for padded rows, which these are not"),
     "label_names": (None, "the model computes its own loss"),
     "average_tokens_across_devices": (True, "losses are means over all processes' tokens"),
 }

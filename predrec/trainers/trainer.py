@@ -15,6 +15,7 @@ from ..data_collators import DataCollatorForPreTraining
 from ..data_collators.numbered_rows import numbered
 from ..modeling import PredRecForPreTraining
 from ..modeling.encoders import position_limit
+from .best import check_evaluations
 from .collapse import MIN_MONITORED, CollapseMonitorCallback
 from .ema import EMACallback, ScheduleCallback, ema_decay_at
 from .export import export_encoder
@@ -41,9 +42,10 @@ class PredRecTrainer(ObjectiveTrainer):
         data_collator ([`DataCollatorForPreTraining`], *optional*): Makes training batches; evaluation uses a copy
             whose labels are always those of the full view, so that runs with different `mlm_view` compare. When
             absent, it is made for the model from `processing_class`.
-        recipe, card_facts, data_fingerprint (*optional*): As for [`ObjectiveTrainer`].
-        kwargs: As for `Trainer`. `train_dataset` and `eval_dataset` are any that have `input_ids`: tokenized ones of
+        train_dataset, eval_dataset (`Dataset`, *optional*): Any rows that have `input_ids`: tokenized ones of
             `datasets`, lists of mappings, [`PackedRows`] or [`DocumentRows`].
+        processing_class (`PreTrainedTokenizerBase`, *optional*): The tokenizer, which is saved with the encoder.
+        kwargs: As for [`ObjectiveTrainer`] and `Trainer`.
 
     Raises:
         ValueError: If model, arguments, collator and data are not for one another.
@@ -54,20 +56,21 @@ class PredRecTrainer(ObjectiveTrainer):
         model: PredRecForPreTraining,
         args: PredRecTrainingArguments,
         data_collator: DataCollatorForPreTraining | None = None,
-        recipe: dict | None = None,
-        card_facts: dict[str, str] | None = None,
-        data_fingerprint: str | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
         **kwargs,
     ):
-        check_kinds(model, args, kwargs)
+        check_kinds(model, args, eval_dataset, kwargs)
+        check_evaluations(model.config, args)
         if data_collator is None:
             seed = args.seed if args.data_seed is None else args.data_seed
-            data_collator = collator_for(model, kwargs.get("processing_class"), seed)
+            data_collator = collator_for(model, processing_class, seed)
         check_views(model, data_collator)
-        if unused := unused_options(model.config, args, data_collator):
+        if unused := unused_options(model.config, args, data_collator, eval_dataset is not None):
             logger.warning(describe(unused))
-        kwargs |= {name: numbered(kwargs.get(name)) for name in ("train_dataset", "eval_dataset")}
-        super().__init__(model, args, data_collator, recipe, card_facts, data_fingerprint, **kwargs)
+        rows = numbered(train_dataset), numbered(eval_dataset)
+        super().__init__(model, args, data_collator, *rows, processing_class, **kwargs)
         # Compiled for a CPU, attention has no kernel for sequences laid end to end.
         unpad = model.takes_layout and not (args.torch_compile and args.device.type == "cpu")
         longest = data_collator.max_seq_length or position_limit(model.encoder)
@@ -203,8 +206,13 @@ class PredRecTrainer(ObjectiveTrainer):
         )
 
 
-def check_kinds(model: Any, args: Any, kwargs: dict[str, Any]) -> None:
+def check_kinds(model: Any, args: Any, eval_dataset: Any, kwargs: dict[str, Any]) -> None:
     """Raises `ValueError` if the Trainer is given something of another kind."""
+    if kwargs.get("model_init") is not None:
+        raise ValueError(
+            "`model_init` is not for this trainer, nor is `hyperparameter_search`, which needs it: pass `model`, and "
+            "make a trainer for every trial."
+        )
     if not isinstance(model, PredRecForPreTraining):
         raise ValueError(
             f"`model` is {type(model).__name__}; it must be a PredRecForPreTraining: wrap a masked LM by "
@@ -212,9 +220,7 @@ def check_kinds(model: Any, args: Any, kwargs: dict[str, Any]) -> None:
         )
     if not isinstance(args, PredRecTrainingArguments):
         raise ValueError(f"`args` is {type(args).__name__}; it must be PredRecTrainingArguments.")
-    if kwargs.get("model_init") is not None:
-        raise ValueError("`model_init` is not for this trainer: pass `model`.")
-    if kwargs.get("eval_dataset") is not None and not hasattr(kwargs["eval_dataset"], "__len__"):
+    if eval_dataset is not None and not hasattr(eval_dataset, "__len__"):
         raise ValueError(
             "`eval_dataset` is a stream; it must have a length: keep some rows, as by `list(it.take(n))`."
         )
@@ -247,6 +253,11 @@ def check_views(model: PredRecForPreTraining, collator: DataCollatorForPreTraini
     if not isinstance(collator, DataCollatorForPreTraining):
         raise ValueError(
             f"`data_collator` is {type(collator).__name__}; it must be a DataCollatorForPreTraining, or left out."
+        )
+    if collator.padding_is_text != config.padding_is_text:
+        raise ValueError(
+            f"`padding_is_text` of the collator is {collator.padding_is_text}, but that of the model's configuration "
+            f"{config.padding_is_text}: the exported encoder would attend to padding as it was not trained to."
         )
     rows = model.get_input_embeddings().weight.shape[0]
     if len(collator.tokenizer) > rows:

@@ -3,6 +3,7 @@
 from dataclasses import MISSING, fields
 from typing import Any
 
+from ..configuration.needs import NEEDS_OF_CHOICES
 from ..modeling import PredRecPreTrainingConfig
 from ..rules import Need, unmet_needs
 
@@ -12,41 +13,13 @@ NEEDS: tuple[Need, ...] = (
         lambda config: config.objective == "hybrid",
         ("loss_weighting", "loss_schedule", "loss_lambda", "loss_lambda_end", "mlm_view"),
     ),
-    (
-        "loss_weighting=schedule",
-        lambda config: config.loss_weighting == "schedule",
-        ("loss_schedule", "loss_lambda_end"),
-    ),
-    ("jepa_loss=infonce", lambda config: config.jepa_loss == "infonce", ("jepa_temperature",)),
-    (
-        "jepa_loss=sigreg or vicreg",
-        lambda config: config.jepa_loss in ("sigreg", "vicreg"),
-        ("jepa_regularizer_weight",),
-    ),
+    *NEEDS_OF_CHOICES,
     (
         "center_targets or whiten_targets",
         lambda config: config.center_targets or config.whiten_targets,
         ("center_decay",),
     ),
-    ("whiten_targets", lambda config: config.whiten_targets, ("whiten_epsilon",)),
     ("an averaged target encoder", lambda config: config.has_target_encoder, ("ema_decay", "ema_decay_end")),
-    (
-        "jepa_view=blocks",
-        lambda config: config.jepa_view == "blocks",
-        (
-            "predictor_hidden_size",
-            "predictor_num_hidden_layers",
-            "predictor_num_attention_heads",
-            "predictor_intermediate_size",
-            "predictor_attention",
-            "predictor_position_embedding_type",
-            "context_scale",
-            "target_scale",
-            "num_target_blocks",
-            "min_context_tokens",
-            "context_excludes_targets",
-        ),
-    ),
     (
         "masked text",
         lambda config: config.objective != "jepa" or config.context_text == "masked",
@@ -55,15 +28,21 @@ NEEDS: tuple[Need, ...] = (
 )
 """What options of model, training and masks need to make a difference; the checks look at the model's."""
 
+OF_THE_MONITOR = ("monitor_examples", "collapse_patience", "collapse_min_rank", "collapse_min_std")
+"""What nothing looks at without held-out rows."""
 
-def unused_options(config: PredRecPreTrainingConfig, *others: Any) -> dict[str, str]:
+
+def unused_options(
+    config: PredRecPreTrainingConfig, args: Any, collator: Any, evaluates: bool = True
+) -> dict[str, str]:
     """Finds options that are not at their default although the run never looks at them.
 
     With `objective=mlm` there are none: it is the baseline of comparisons, whose arms share their recipe.
 
     Args:
         config: Of the model.
-        others: Further dataclasses with options, as training arguments and the collator.
+        args, collator: Of the run; dataclasses with further options.
+        evaluates (`bool`, defaults to `True`): Whether there are rows to evaluate on.
 
     Returns:
         `dict`: Of each its name, and what it needs.
@@ -72,11 +51,12 @@ def unused_options(config: PredRecPreTrainingConfig, *others: Any) -> dict[str, 
         return {}
     changed = {
         option.name
-        for holder in (config, *others)
+        for holder in (config, args, collator)
         for option in fields(holder)
         if option.default is not MISSING and getattr(holder, option.name) != option.default
     }
-    return unmet_needs(NEEDS, config, changed)
+    needs = [*NEEDS, ("held-out rows", lambda config: evaluates, OF_THE_MONITOR)]
+    return unmet_needs(needs, config, changed)
 
 
 def describe(unused: dict[str, str]) -> str:

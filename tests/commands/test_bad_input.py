@@ -44,8 +44,8 @@ def test_empty_corpus(refused, tmp_path, content):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--jepa_view", "crops"], "`predictor_num_hidden_layers` is only for `jepa_view=blocks`, not crops"),
-        (["--crop_length", "4", "6"], "`crop_length` is only for `jepa_view=crops`, not blocks"),
+        (["--jepa_view", "crops"], "`predictor_num_hidden_layers` is only for `jepa_view=blocks`"),
+        (["--crop_length", "4", "6"], "`crop_length` is only for `jepa_view=crops`"),
         (["--crop_length", "6", "4"], "`crop_length` is [6, 4]; it must be two numbers of tokens LO and HI"),
         (["--loss_lambda_end", "0.9"], "`loss_lambda_end` is only for `loss_weighting=schedule`"),
         (["--loss_weighting", "schedule"], "ends where it begins, at 0.5"),

@@ -125,7 +125,7 @@ def test_parse_recipe_lets_the_command_line_win(name, recipe, argv, expected):
     assert value_of(name, recipe, *argv) == expected
 
 
-DATA = "train_file: [a.txt]\nvalidation_file: [v.txt]\ntext_column: body\nsample_by: document\n"
+DATA = "train_file: [a.jsonl]\nvalidation_file: [v.jsonl]\ntext_column: body\nsample_by: document\n"
 
 
 @pytest.mark.parametrize("argv", [["--train_file", "c.txt"], ["--train_file=c.txt"]])
@@ -151,7 +151,7 @@ def test_parse_recipe_keeps_what_the_command_line_says_about_a_new_source():
 
 def test_parse_recipe_keeps_the_source_when_only_a_detail_changes():
     _, resolved = parse(DATA, "--validation_file", "w.txt")
-    assert resolved["train_file"] == ["a.txt"]
+    assert resolved["train_file"] == ["a.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, Trainer, TrainingArguments, default_data_collator
 
 from predrec.modeling import (
     PredRecForMaskedLM,
     PredRecForMultipleChoice,
+    PredRecForTokenClassification,
     PredRecModel,
     PredRecPreTrainingConfig,
 )
@@ -190,6 +191,25 @@ def test_loss_of_tokens_is_the_mean_cross_entropy_of_those_with_a_label(inputs):
     ]
     assert 0 < len(pairs) < sum(REAL)
     torch.testing.assert_close(output.loss.item(), naive_cross_entropy(*zip(*pairs, strict=True)), **CLOSE)
+
+
+@pytest.mark.parametrize("kind", [PredRecForMaskedLM, PredRecForTokenClassification])
+def test_accumulated_batches_of_unequal_labels_are_one_batch(kind, tmp_path):
+    """As `Trainer` accumulates: a mean of the batches' means would be another loss."""
+    torch.manual_seed(0)
+    model, rows = kind(encoder_config()), []
+    for kept in (6, 1, 3, 2):
+        ids = random_ids(8, seed=kept).tolist()
+        rows.append({"input_ids": ids, "labels": [-100] * (8 - kept) + [1] * kept})
+    losses = []
+    for batch_size in (4, 1):
+        options = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": 4 // batch_size}
+        more = {"max_steps": 1, "learning_rate": 0.0, "logging_steps": 1, "report_to": [], "save_strategy": "no"}
+        arguments = TrainingArguments(tmp_path, use_cpu=True, disable_tqdm=True, **options, **more)
+        trainer = Trainer(model, arguments, data_collator=default_data_collator, train_dataset=rows)
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def naive_answer_loss(output, starts: list[int], ends: list[int]) -> float:

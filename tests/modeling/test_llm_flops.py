@@ -30,6 +30,14 @@ def test_operations_are_those_that_torch_counts(kind, with_head):
     assert ours == pytest.approx(counted(model, 40, with_head), rel=0.01)
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_pass_without_gradient_is_what_torch_counts(kind):
+    model = causal.model(kind, "eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.base_model(torch.randint(0, 100, (3, 40)), use_cache=False)
+    assert LanguageModelCost.of(model).forward_flops([40] * 3) == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
 def test_frozen_weights_have_no_gradient_of_their_own():
     config = LoraConfig(r=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], trainable_token_indices=[3, 4])
     model = get_peft_model(causal.model("llama", "eager"), config)

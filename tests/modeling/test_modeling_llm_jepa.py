@@ -151,6 +151,12 @@ def test_views_do_not_go_through_the_head():
     assert seen == [(*batch["input_ids"].shape, 32)]
 
 
+@pytest.mark.parametrize("layer", [-5, 4])
+def test_a_layer_that_is_not_there_is_refused(layer):
+    with pytest.raises(ValueError, match=f"`jepa_layer` is {layer}; of a model with 2 layers it must be in"):
+        LLMJepaModel(causal.model(), LLMJepaObjective(layer=layer))
+
+
 @pytest.mark.parametrize("target_grad", ["shared", "stop", "ema"])
 def test_gradient_of_the_target(target_grad):
     """With the predictor's own state held fixed, only a shared target has a gradient."""

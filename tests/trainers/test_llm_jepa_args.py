@@ -35,6 +35,15 @@ def test_no_argument_that_is_needed_is_called_unused(tmp_path):
     assert LLMJepaArguments(output_dir=str(tmp_path)).unused() == {}
 
 
+@pytest.mark.parametrize(
+    ("method", "name", "value"), [("ntp", "jepa_lambda", 4.0), ("tube", "jepa_layer", 1), ("tube", "distance", "l2")]
+)
+def test_what_a_method_never_looks_at_is_called_unused(tmp_path, method, name, value):
+    output_dir = str(tmp_path)
+    assert LLMJepaArguments(output_dir=output_dir, method=method).unused() == {}
+    assert list(LLMJepaArguments(output_dir=output_dir, method=method, **{name: value}).unused()) == [name]
+
+
 def test_the_objective_of_the_defaults_is_its_own_default(tmp_path):
     assert LLMJepaArguments(output_dir=str(tmp_path)).objective() == LLMJepaObjective()
 
@@ -51,7 +60,7 @@ def test_the_method_reaches_the_objective_with_its_lambda(tmp_path):
     [
         *((name, True) for name in ("load_best_model_at_end", "do_predict", "batch_eval_metrics", "hub_always_push")),
         *(("include_for_metrics", ["loss"]), ("eval_accumulation_steps", 2), ("label_names", ["labels"])),
-        *(("average_tokens_across_devices", False), ("label_smoothing_factor", 0.1)),
+        *(("average_tokens_across_devices", False), ("label_smoothing_factor", 0.1), ("neftune_noise_alpha", 5.0)),
     ],
 )
 def test_what_has_no_effect_is_refused(tmp_path, kind, name, value):

@@ -286,6 +286,14 @@ def test_spending_is_what_the_batches_cost(tmp_path):
     assert trainer.spending.until(4) == pytest.approx(whole)  # Four updates of four records are an epoch of sixteen.
 
 
+def test_an_averaged_copy_is_paid_for(tmp_path):
+    plain = llm_training.trainer(tmp_path / "a")
+    averaged = llm_training.trainer(tmp_path / "b", target_grad="ema")
+    views = [len(ids) for row in plain.train_dataset.examples for ids in (row.source_ids, row.target_ids)]
+    more = averaged.spending.until(4) - plain.spending.until(4)
+    assert more == pytest.approx(plain.cost.forward_flops(views)) and more > 0
+
+
 def test_lambda_warms_up(tmp_path):
     trainer = llm_training.trainer(
         tmp_path, jepa_lambda=2.0, jepa_lambda_schedule="warmup", lambda_warmup=0.5, num_train_epochs=2

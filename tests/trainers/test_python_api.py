@@ -1,11 +1,19 @@
 """The Trainer in the hands of somebody who writes Python: plain datasets, defaults, and what cannot work."""
 
 import json
+import math
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModel, BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling, TrainingArguments
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertForMaskedLM,
+    DataCollatorForLanguageModeling,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from predrec import (
     EMACallback,
@@ -18,6 +26,7 @@ from predrec import (
 from predrec.data_collators import NumberedRows
 from predrec.errors import UserError
 from predrec.modeling import AUTO_CLASSES, AUTO_MAP
+from predrec.trainers.finite import NonFiniteLossError
 from tests import training
 
 
@@ -150,7 +159,10 @@ def test_a_misspelt_field_is_no_field():
         ({"args": "stock"}, "`args` is TrainingArguments; it must be PredRecTrainingArguments"),
         ({"data_collator": "stock"}, "`data_collator` is DataCollatorForLanguageModeling"),
         ({"processing_class": None}, "Pass `processing_class`"),
-        ({"model_init": training.model}, "`model_init` is not for this trainer"),
+        (
+            {"model": None, "model_init": training.model},
+            "nor is `hyperparameter_search`, which needs it: pass `model`",
+        ),
         ({"compute_loss_func": len}, "`compute_loss_func` is not for this trainer"),
         ({"eval_dataset": iter([])}, "`eval_dataset` is a stream"),
         ({"model": "small"}, "tokens, but the model has 60: they do not belong together"),
@@ -253,3 +265,78 @@ def test_a_card_without_a_command_shows_its_curves_and_no_empty_recipe(tmp_path,
     assert (
         "](training_curves.png)" in text and (tmp_path / "training_curves.png").is_file() and "## Recipe" not in text
     )
+
+
+def test_arguments_are_in_the_order_of_the_stock_trainer(tmp_path, tokenized):
+    args = training.training_arguments(tmp_path)
+    evaluation = tokenized.select(range(8))
+    trainer = PredRecTrainer(training.model(), args, training.collator(), tokenized, evaluation, training.tokenizer())
+    assert trainer.train_dataset.rows is tokenized and trainer.eval_dataset.rows is evaluation
+    assert trainer.recipe is None and trainer.processing_class is training.tokenizer()
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "message"),
+    [
+        ("jepa", {"metric_for_best_model": "eval_mlm_accuracy"}, "which `objective=jepa` does not train"),
+        ("jepa", {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch"}, "needs a masked-LM loss"),
+        ("jepa", {"collapse_action": "switch", "eval_strategy": "epoch"}, "needs `objective=hybrid`"),
+        ("mlm", {"metric_for_best_model": "eval_jepa_loss"}, "which `objective=mlm` does not train"),
+        ("hybrid", {"collapse_action": "stop"}, "`collapse_action=stop` needs evaluations"),
+        (
+            "hybrid",
+            {"collapse_action": "switch", "eval_strategy": "epoch", "metric_for_best_model": "eval_jepa_loss"},
+            "which `collapse_action=switch` may end",
+        ),
+    ],
+)
+def test_what_evaluations_do_not_decide_is_refused_without_a_command_line(tmp_path, objective, options, message):
+    arguments = training.training_arguments(tmp_path, **options)
+    with pytest.raises(UserError, match=message):
+        PredRecTrainer(training.model(objective), arguments, training.collator(objective))
+
+
+def test_prediction_alone_ends_with_an_evaluation(tmp_path, tokenized):
+    """No checkpoint is the best then, as none has a masked-LM loss."""
+    options = {"eval_strategy": "steps", "eval_steps": 3, "eval_dataset": tokenized.select(range(8))}
+    trainer = trainer_of(tmp_path, tokenized, training.model("jepa"), **options)
+    trainer.train()
+    assert len(training.logged(trainer, "eval_jepa_loss")) == 2 and trainer.state.best_global_step is None
+
+
+class AtEpochEnds(TrainerCallback):
+    def on_epoch_end(self, args, state, control, **kwargs):
+        control.should_evaluate = True
+
+
+def test_what_callbacks_ask_for_at_the_end_of_an_epoch_is_done(tmp_path, tokenized):
+    given = {"train_dataset": tokenized, "eval_dataset": tokenized.select(range(8))}
+    arguments = training.training_arguments(tmp_path, max_steps=-1, num_train_epochs=2)
+    whole = {"processing_class": training.tokenizer(), "callbacks": [AtEpochEnds()]}
+    trainer = PredRecTrainer(training.model("mlm"), arguments, **given, **whole)
+    trainer.train()
+    evaluated = [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert evaluated == [6, 12]
+
+
+def test_training_again_forgets_what_went_wrong(tmp_path, tokenized):
+    """As in a notebook, with another rate."""
+    trainer = trainer_of(tmp_path, tokenized, max_steps=2)
+    good = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with torch.no_grad():
+        trainer.model.get_input_embeddings().weight.fill_(torch.nan)
+    with pytest.raises(NonFiniteLossError):
+        trainer.train()
+    trainer.model.load_state_dict(good)
+    trainer.optimizer = None
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert len(losses) == 2 and all(math.isfinite(loss) for loss in losses)
+
+
+def test_rows_are_grouped_by_the_column_of_their_lengths(tmp_path, tokenized):
+    lengths = [1 if number % 2 else 1000 for number in range(len(tokenized))]
+    arguments = training.training_arguments(tmp_path, train_sampling_strategy="group_by_length")
+    rows = tokenized.add_column("length", lengths)
+    trainer = PredRecTrainer(training.model(), arguments, train_dataset=rows, processing_class=training.tokenizer())
+    assert trainer._get_train_sampler().lengths == lengths

@@ -341,6 +341,8 @@ def test_training_never_waits_for_the_gpu_between_log_lines(tmp_path, options):
         (training.CROPS, {}, "`jepa_view` is crops, but `crop_length` None"),
         ({}, {"crop_length": (3, 7)}, r"`jepa_view` is blocks, but `crop_length` \(3, 7\)"),
         ({}, {"objective": "mlm"}, "`num_target_blocks` of the collator must not be 0"),
+        ({}, {"padding_is_text": True}, "`padding_is_text` of the collator is True, but that of the model's config"),
+        ({"padding_is_text": True}, {}, "`padding_is_text` of the collator is False, but that of the model's config"),
     ],
 )
 def test_batches_for_another_objective_are_refused(tmp_path, options, made_for, message):
@@ -359,6 +361,17 @@ def test_prediction_takes_the_batches_of_evaluation(tmp_path):
     trainer = training.trainer(tmp_path, mlm_view="context")
     rows = training.rows(100, 120)
     assert trainer.predict(rows).metrics["test_mlm_loss"] == trainer.evaluate(rows)["eval_mlm_loss"]
+
+
+def test_other_rows_are_evaluated_by_workers_that_persist_too(tmp_path):
+    """The stock Trainer keeps one loader then, whatever rows it is asked for."""
+    workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    one, other = training.trainer(tmp_path / "a", **workers), training.trainer(tmp_path / "b")
+    rows = training.rows(110, 120)
+    own = one.evaluate()["eval_mlm_loss"]
+    assert own == other.evaluate()["eval_mlm_loss"] == one.evaluate()["eval_mlm_loss"]
+    found = [one.evaluate(rows)["eval_mlm_loss"], one.predict(rows).metrics["test_mlm_loss"]]
+    assert found == [other.evaluate(rows)["eval_mlm_loss"]] * 2 and own not in found
 
 
 @pytest.mark.parametrize(
