@@ -265,8 +265,10 @@ def build_model(
         padding = tokenizer.pad_token_id if spec is not None else max(1, tokenizer.pad_token_id)
         offset = padding + 1 if spec is None or spec.padded_positions else 0
         longest = max(getattr(stock, "max_position_embeddings", 0), length + offset)
+        multiple = arguments.pad_vocab_to_multiple_of or 1
+        vocab_size = -(-len(tokenizer) // multiple) * multiple
         encoder_config = arguments.new_encoder_config(
-            vocab_size=len(tokenizer), max_position_embeddings=longest, **special
+            vocab_size=vocab_size, max_position_embeddings=longest, **special
         )
     _check_fit(encoder_config, tokenizer, arguments)
     config = arguments.pretraining_config(encoder_config)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -20,6 +21,9 @@ from ..trainers.hardware import has_fast_bfloat16
 
 UNTRAINED_PARTS = ("pooler.",)
 """Parts that stock base models add, that masked-LM training does not reach and token states do not pass through."""
+
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""All but cuDNN, which plans anew for every shape: here nearly every batch has its own."""
 
 Text = str | tuple[str, str]
 """A text, or a pair that is encoded as one sequence, with the tokenizer's separator between."""
@@ -113,7 +117,8 @@ class FrozenEncoder:
         input_ids, mask = torch.tensor(rows, device=device), (torch.arange(width) < lengths[:, None]).to(device)
         # Without padding there is no mask to pass, and the fastest attention kernels apply.
         attention_mask = None if int(lengths.min()) == width else mask.long()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.dtype != torch.float32):
+        half = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.dtype != torch.float32)
+        with half, sdpa_kernel(KERNELS):
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         return output.last_hidden_state[:, :longest].float(), mask[:, :longest]
 

@@ -183,7 +183,7 @@ def _flash_attention(
         query, key, value = (F.pad(tensor, (0, missing)) for tensor in (query, key, value))
     if scaling != query.shape[-1] ** -0.5:  # The kernel scales by this itself.
         query = query * (scaling * query.shape[-1] ** 0.5)
-    query, key, value = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
+    query, key, value = (tensor.squeeze(0).transpose(0, 1).contiguous() for tensor in (query, key, value))
     # cuDNN, which torch prefers on Hopper and Blackwell, plans anew for every number of tokens: for every batch.
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         output = varlen_attn(

@@ -168,7 +168,7 @@ def takes_segments(config: PreTrainedConfig) -> bool:
     """Returns whether an encoder, with the attention it has, can read sequences that are laid end to end."""
     spec = ENCODERS.get(config.model_type)
     attention = config._attn_implementation or ""
-    return spec is not None and spec.unpads and (attention == UNPADDED or attention.startswith("flash_attention"))
+    return spec is not None and spec.unpads and (attention == UNPADDED or "flash" in attention)
 
 
 def segment_arguments(

@@ -101,7 +101,7 @@ class ObjectiveTrainer(Trainer):
             )
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         check_strategy(args, self.accelerator, model)
-        if args.torch_compile:
+        if args.torch_compile or compiles_itself(model):
             # Few shapes, updates with and without the JEPA branch, and smaller last batches are a version each: beyond
             # the limit, 8 as torch has it, the rest of a run is not compiled any more.
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_VERSIONS)
@@ -483,6 +483,12 @@ class ObjectiveTrainer(Trainer):
         weights = whole_weights(self.model, self.accelerator)
         if self.args.should_save:
             self.export(directory, weights)
+
+
+def compiles_itself(model: nn.Module) -> bool:
+    """Whether a model has parts that are compiled without being asked to: flex attention."""
+    configs = (getattr(module, "config", None) for module in model.modules())
+    return any(getattr(config, "_attn_implementation", None) == "flex_attention" for config in configs)
 
 
 def _whole_epochs(trainer: Trainer) -> int:

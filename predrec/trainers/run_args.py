@@ -104,6 +104,9 @@ class RunArguments(TrainingArguments):
         # Without this, the stock class refuses bf16 on machines that have nothing but a CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
+        if self.torch_compile and self.device.type == "cuda":
+            # The stock class allows TF32 by torch's newer switch alone, at which the compiler's older question raises.
+            torch.set_float32_matmul_precision("high")
         # A batch has tensors that are not one row per example: it cannot be cut in pieces for other processes.
         self.accelerator_config.dispatch_batches = False
         # Otherwise every tensor of every batch waits for the device.

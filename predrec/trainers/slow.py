@@ -3,6 +3,9 @@
 from .hardware import has_fast_bfloat16
 from .trainer import PredRecTrainer
 
+RECORDING = ("reduce-overhead", "max-autotune")
+"""Modes of `torch_compile` that record CUDA graphs."""
+
 
 def slow_choices(trainer: PredRecTrainer, isolates_documents: bool) -> list[str]:
     """Finds settings that cost speed on this machine, and says what to do instead.
@@ -22,6 +25,12 @@ def slow_choices(trainer: PredRecTrainer, isolates_documents: bool) -> list[str]
         found.append(
             f"`attention_probs_dropout_prob` is {dropout}: the fast attention on GPUs drops nothing out, so another "
             "one is used, which computes on padding. With 0 training is faster."
+        )
+    mode = trainer.args.torch_compile_mode
+    if device.type == "cuda" and mode in RECORDING and trainer.data_collator.unpad:
+        found.append(
+            f"`torch_compile_mode={mode}` records a CUDA graph for every number of tokens, which here differs from "
+            "batch to batch: use the default mode, or max-autotune-no-cudagraphs."
         )
     if trainer.args.bf16 and device.type == "cpu" and not has_fast_bfloat16(device):
         found.append(

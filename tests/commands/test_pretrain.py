@@ -104,6 +104,13 @@ def test_unlisted_architectures_have_room_for_their_first_positions(tmp_path, mo
     assert model.encoder(input_ids=torch.full((1, 512), 7)).last_hidden_state.shape == (1, 512, 16)
 
 
+def test_vocabulary_is_rounded_up(text_file, tmp_path):
+    words = ["--train_file", text_file, "--output_dir", str(tmp_path), *TINY, "--pad_vocab_to_multiple_of", "64"]
+    assert main([*words, "--max_steps", "1", "--eval_strategy", "no"]) == 0
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert model.config.vocab_size == len(model.get_input_embeddings().weight) == 128 > len(tokenizer)
+
+
 def test_fill_mask_pipeline_works(finished):
     answers = pipeline("fill-mask", model=str(finished))("the old [MASK] takes a slow ship")
     assert len(answers) == 5

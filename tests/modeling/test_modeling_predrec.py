@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from predrec.modeling import PredRecConfig, PredRecForMaskedLM, PredRecModel
-from predrec.modeling.modeling_predrec import apply_rotary, rotary_angles, sinusoidal_positions
+from predrec.modeling.modeling_predrec import _Rotation, apply_rotary, rotary_angles, sinusoidal_positions
 from predrec.trainers.export import export_encoder
 
 from .tiny import FIRST_ORDINARY_ID, VOCAB_SIZE, encoder_config, pretraining_model
@@ -191,6 +191,24 @@ def test_rotary_model_sees_relative_positions_only(input_ids):
         rtol=1e-4,
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_rotation_of_gpus_is_the_same(dtype):
+    """The form with less memory traffic, and its gradient, on this device: both are rounded once."""
+    generator = torch.Generator().manual_seed(0)
+    states, upstream = (
+        torch.randn(3, 5, 3, 2, 8, generator=generator)[:, :, 1].transpose(1, 2).to(dtype) for _ in range(2)
+    )
+    angles, found = rotary_angles(torch.arange(15).view(3, 5), 8, base=100.0), []
+    for turn, precision in ((apply_rotary, torch.float64), (_Rotation.apply, dtype)):
+        given = states.to(precision).requires_grad_()
+        output = turn(given, *angles)
+        output.backward(upstream.to(precision))
+        assert output.dtype == given.grad.dtype == precision
+        found.append((output.double(), given.grad.double()))
+    for exact, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, exact, rtol=2**-8 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
 
 
 def test_rotary_product_is_that_of_complex_numbers():

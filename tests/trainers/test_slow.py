@@ -10,11 +10,18 @@ from predrec.trainers.slow import slow_choices
 from tests import training
 
 
-def on(device: str, bf16: bool = False, unpad: bool = True, dropout: float = 0.0, takes_layout: bool = True):
+def on(
+    device: str,
+    bf16: bool = False,
+    unpad: bool = True,
+    dropout: float = 0.0,
+    takes_layout: bool = True,
+    mode: str | None = None,
+):
     """What is looked at of a trainer."""
     config = SimpleNamespace(attention_probs_dropout_prob=dropout)
     return SimpleNamespace(
-        args=SimpleNamespace(device=torch.device(device), bf16=bf16),
+        args=SimpleNamespace(device=torch.device(device), bf16=bf16, torch_compile_mode=mode),
         data_collator=SimpleNamespace(unpad=unpad),
         model=SimpleNamespace(encoder=SimpleNamespace(config=config), takes_layout=takes_layout),
     )
@@ -26,8 +33,10 @@ def on(device: str, bf16: bool = False, unpad: bool = True, dropout: float = 0.0
         (on("cpu", unpad=False), True, "`isolate_documents` is slow here"),
         (on("cuda", dropout=0.1), False, "`attention_probs_dropout_prob` is 0.1"),
         (on("cpu", bf16=True), False, "`bf16` is probably slow here"),
+        (on("cuda", mode="reduce-overhead"), False, "`torch_compile_mode=reduce-overhead` records"),
+        (on("cuda", mode="max-autotune"), False, "`torch_compile_mode=max-autotune` records"),
     ],
-    ids=["padded documents", "dropout on a GPU", "bf16 on a CPU"],
+    ids=["padded documents", "dropout on a GPU", "bf16 on a CPU", "CUDA graphs", "CUDA graphs too"],
 )
 def test_slow_choice_is_told(monkeypatch, trainer, isolates, words):
     monkeypatch.setattr(slow, "has_fast_bfloat16", lambda device: False)
@@ -42,8 +51,10 @@ def test_slow_choice_is_told(monkeypatch, trainer, isolates, words):
         (on("cpu", dropout=0.1), True),
         (on("cuda", dropout=0.1, takes_layout=False), False),
         (on("cuda", bf16=True), False),
+        (on("cuda", mode="reduce-overhead", unpad=False), False),
+        (on("cuda", mode="max-autotune-no-cudagraphs"), False),
     ],
-    ids=["packed", "dropout on a CPU", "padded anyway", "bf16 on a GPU"],
+    ids=["packed", "dropout on a CPU", "padded anyway", "bf16 on a GPU", "padded batches", "no CUDA graphs"],
 )
 def test_what_is_not_slow_is_not_told(monkeypatch, trainer, isolates):
     monkeypatch.setattr(slow, "has_fast_bfloat16", lambda device: False)

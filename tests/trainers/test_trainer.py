@@ -9,6 +9,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from predrec.trainers import PredRecTrainer
 from predrec.trainers.ema import ema_decay_at
+from predrec.trainers.objective_trainer import compiles_itself
 from tests import training
 from tests.training import logged
 
@@ -355,6 +356,13 @@ def test_what_evaluations_cannot_use_is_refused(tmp_path, name):
     given = {name: {"one": training.rows(100, 120)} if name == "eval_dataset" else (lambda *values: {})}
     with pytest.raises(ValueError, match=f"`{name}`"):
         PredRecTrainer(training.model(), training.training_arguments(tmp_path), training.collator(), **given)
+
+
+@pytest.mark.parametrize(("attention", "compiles"), [("flex_attention", True), ("sdpa", False), (None, False)])
+def test_flex_attention_is_known_to_compile_itself(attention, compiles):
+    model = training.model()
+    model.encoder.config._attn_implementation = attention
+    assert compiles_itself(model) is compiles
 
 
 def test_prediction_takes_the_batches_of_evaluation(tmp_path):
