@@ -218,6 +218,8 @@ def _small(module: str, words: list[str]) -> list[str]:
     if any(word in words for word in ("--tokenizer_name", "--init_from")):
         small.remove("--train_tokenizer")
         drop(small, "--vocab_size")
+    if "--validation_file" in words:
+        drop(small, "--validation_share")
     if "--init_from" in words:
         for name in SIZES:
             drop(small, name)

@@ -138,7 +138,7 @@ def test_pretraining_config_resolves_a_dict_by_its_model_type():
         ({"context_text": "original", "mlm_view": "context"}, "reconstructs what `context_text=original` would show"),
         ({"objective": "mlm", "mlm_view": "context"}, "`mlm_view=context` needs a context pass"),
         ({"predictor_hidden_size": 15}, r"`hidden_size` \(15\) is not a multiple"),
-        ({"predictor_num_hidden_layers": -1}, "`num_hidden_layers` is -1"),
+        ({"predictor_num_hidden_layers": 0}, "`predictor_num_hidden_layers` is 0; it must be at least 1"),
     ],
 )
 def test_pretraining_config_refuses_values_out_of_range(fields, message):

@@ -158,7 +158,7 @@ def test_step_of_every_weighting_with_a_layout_equals_the_padded_step(weighting)
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
-@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("attention", ["joint", "cross"])
 def test_step_of_every_predictor_with_a_layout_equals_the_padded_step(attention, depth, positions):
     models = pair(
