@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from predrec.configuration import DataArguments
 from predrec.trainers.checkpoints import checkpoints_in
 from predrec.trainers.integrity import CHECKSUMS_FILE
 from tests import training
@@ -288,7 +289,8 @@ def _broken_data(bench: Bench, kind: str, name: str, make: Make) -> Fault:
     """A file of a stream turns out to be damaged, and is then replaced by a whole one."""
     whole, broken = make("\n".join([bench.corpus] * 40), bench.random)
     folder = _with_data(bench, name, broken)
-    words = ["--train_file", name, "--validation_file", "held-out.txt", "--streaming", "true"]
+    share = ["--validation_share", str(DataArguments.validation_share)]
+    words = ["--train_file", name, "--validation_file", "held-out.txt", "--streaming", "true", *share]
     run = start(folder, *words)
     run.wait()
     problem = _said(run, name)
