@@ -38,7 +38,7 @@ SCREENS = {
         "accelerate launch scripts/pretrain.py recipes/quickstart.yaml --max_steps 100",
         (
             *("train_file", "dataset_name", "tokenizer_name", "train_tokenizer", "init_from"),
-            *("max_seq_length", "objective", "loss_weighting", "center_targets", "output_dir"),
+            *("max_seq_length", "objective", "center_targets", "output_dir"),
             *("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
             *("max_steps", "num_train_epochs", "learning_rate", "bf16", "resume_from_checkpoint", "push_to_hub"),
         ),
