@@ -88,7 +88,8 @@ def check_together(data: DataArguments, model: ModelArguments, training: PredRec
         raise UserError("`streaming` does not know how long an epoch is: give `max_steps`.")
     if data.streaming and training.dataloader_num_workers > 1:
         raise UserError("`dataloader_num_workers` must be 0 or 1 with `streaming`, whose order is fixed.")
-    rotary = "rotary" in (model.position_embedding_type, model.predictor_position_embedding_type)
+    further = (model.encoder_config or {}).get("position_embedding_type")
+    rotary = "rotary" in (model.position_embedding_type, model.predictor_position_embedding_type, further)
     if model.model_type == "predrec" and model.rotary_base is not None and not rotary:
         raise UserError("`rotary_base` is only for `position_embedding_type=rotary`: leave it out.")
     if model.objective != "mlm":
