@@ -78,6 +78,9 @@ class LLMJepaModel(nn.Module):
         objective ([`LLMJepaObjective`], *optional*): What is minimised.
     """
 
+    # The Trainer would count labels, over all processes in every update, for nothing.
+    accepts_loss_kwargs = False
+
     def __init__(self, causal_lm: nn.Module, objective: LLMJepaObjective | None = None):
         super().__init__()
         self.causal_lm = causal_lm
