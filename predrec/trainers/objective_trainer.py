@@ -340,28 +340,25 @@ class ObjectiveTrainer(Trainer):
     # Evaluation
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
-        """Batches by the evaluation's own collator; processes get no row twice to come out even."""
-        kept = self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last
-        self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = (
-            self.eval_collator,
-            False,
-            False,
-        )
-        try:
-            return self._draws_for_itself(self._eval_loader(eval_dataset))
-        finally:
-            self.data_collator, self.accelerator.even_batches, self.args.dataloader_drop_last = kept
+        """Batches by the evaluation's own collator; processes get no row twice to come out even.
 
-    def _eval_loader(self, other: Dataset | None) -> DataLoader:
-        if other is None:
-            return super().get_eval_dataloader()
-        # With persistent workers, the stock method would give the loader of its own rows for any others.
-        return self._get_dataloader(
-            dataset=other,
-            description="Evaluation",
-            batch_size=self.args.eval_batch_size,
-            sampler_fn=self._get_eval_sampler,
+        Persistent workers read the Trainer's own rows alone: the stock method would have them read these for any
+        others, too.
+        """
+        args, own = self.args, eval_dataset is None or eval_dataset is self.eval_dataset
+        kept = (
+            self.data_collator,
+            self.accelerator.even_batches,
+            args.dataloader_drop_last,
+            args.dataloader_persistent_workers,
         )
+        self.data_collator, self.accelerator.even_batches = self.eval_collator, False
+        args.dataloader_drop_last, args.dataloader_persistent_workers = False, own and kept[3]
+        try:
+            return self._draws_for_itself(super().get_eval_dataloader(eval_dataset))
+        finally:
+            self.data_collator, self.accelerator.even_batches = kept[:2]
+            args.dataloader_drop_last, args.dataloader_persistent_workers = kept[2:]
 
     def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
         """As in evaluation."""

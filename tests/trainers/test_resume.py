@@ -51,10 +51,10 @@ def lines(trainer):
 
 def stop_workers(trainer):
     """Ends persistent workers now; left to the garbage collector they take five seconds each."""
-    loader = trainer.callback_handler.train_dataloader
-    iterator = getattr(getattr(loader, "base_dataloader", loader), "_iterator", None)
-    if iterator is not None:
-        iterator._shutdown_workers()
+    for loader in (trainer.callback_handler.train_dataloader, *getattr(trainer, "_eval_dataloaders", {}).values()):
+        iterator = getattr(getattr(loader, "base_dataloader", loader), "_iterator", None)
+        if iterator is not None:
+            iterator._shutdown_workers()
 
 
 def digest(batch) -> str:

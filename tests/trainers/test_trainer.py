@@ -1,6 +1,7 @@
 """What one optimizer update does, and what is logged of it."""
 
 import math
+import multiprocessing
 import warnings
 
 import pytest
@@ -380,6 +381,17 @@ def test_other_rows_are_evaluated_by_workers_that_persist_too(tmp_path):
     assert own == other.evaluate()["eval_mlm_loss"] == one.evaluate()["eval_mlm_loss"]
     found = [one.evaluate(rows)["eval_mlm_loss"], one.predict(rows).metrics["test_mlm_loss"]]
     assert found == [other.evaluate(rows)["eval_mlm_loss"]] * 2 and own not in found
+
+
+def test_workers_that_persist_are_those_of_the_first_evaluation(tmp_path):
+    """Each evaluation of a run had started workers of its own, and left them."""
+    trainer = training.trainer(tmp_path, dataloader_num_workers=1, dataloader_persistent_workers=True)
+    before, seen = set(multiprocessing.active_children()), []
+    for _ in range(3):
+        trainer.evaluate()
+        trainer.evaluate(training.rows(110, 120))
+        seen.append(set(multiprocessing.active_children()) - before)
+    assert seen[0] == seen[1] == seen[2] and len(seen[0]) == 1
 
 
 @pytest.mark.parametrize(
