@@ -1,11 +1,14 @@
-"""Starts the same code in several processes that talk through gloo."""
+"""Starts the same code in several processes that talk through gloo, or in this one in place of another."""
 
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+
+from predrec.commands import pretrain
 
 ROOT = Path(__file__).parents[1]
 LIMIT = "import faulthandler\nfaulthandler.dump_traceback_later(240, exit=True)\n"
@@ -57,3 +60,9 @@ def once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
         finished.with_suffix(".partial").write_text(how)
         finished.with_suffix(".partial").rename(finished)
     return folder
+
+
+def pretrained_here(words: list[str], log: Path) -> int:
+    """Stands for `pretrain` in a process of its own, which takes seconds to start."""
+    with log.open("a") as stream, redirect_stdout(stream):
+        return pretrain.main(words)

@@ -17,6 +17,7 @@ import yaml
 from transformers import BertTokenizer
 
 import predrec
+from predrec.commands import experiment_runs
 from predrec.commands.pretrain import main as pretrain
 from tests import training
 from tests.commands import planted
@@ -24,6 +25,7 @@ from tests.commands.test_pretrain import TINY
 from tests.conftest import SPECIAL
 from tests.documentation import ROOT, Reader, blocks
 from tests.modeling.reference import reference_checkpoint
+from tests.processes import pretrained_here
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
@@ -63,6 +65,7 @@ def here(prepared, tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("PREDREC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "modules")])
+    monkeypatch.setattr(experiment_runs, "pretrain_in_process", pretrained_here)
     return tmp_path / "here"
 
 

@@ -36,7 +36,16 @@ TRAINED_FILE = "trained.json"
 
 
 class StoppedError(Exception):
-    """Training was stopped by a signal and has saved; the exit code is the argument."""
+    """Training was stopped by a signal.
+
+    Args:
+        code (`int`): To exit with.
+        message (`str`): What to say of it.
+    """
+
+    def __init__(self, code: int, message: str = "stopped and saved; the same command goes on from here."):
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,7 @@ def make_run(shop: Workshop, run: Run) -> dict[str, Any]:
     return content
 
 
-def train_words(shop: Workshop, arm: Arm, seed: int, recipe: Path, output: Path) -> list[str]:
+def train_words(shop: Workshop, seed: int, recipe: Path, output: Path) -> list[str]:
     """Returns the arguments of `pretrain`."""
     data = {name: str(Path(shop.arguments.data) / pattern) for name, pattern in shop.experiment.data.items()}
     words = [str(recipe), *words_of(data), "--seed", str(seed), "--output_dir", str(output)]
@@ -181,18 +190,12 @@ def train(shop: Workshop, run: Run, folder: Path) -> dict[str, Any]:
     arm, output = shop.experiment.arms[run.arm], folder / "train"
     recipe = folder / f"{arm.name}.yaml"
     write_recipe(recipe, arm.arguments, f"Arm {arm.name} of an experiment: {arm.why}")
-    words = train_words(shop, arm, run.seed, recipe, output)
+    words = train_words(shop, run.seed, recipe, output)
     if output.is_dir():
         words += ["--resume_from_checkpoint", "true"]
     started = time.perf_counter()
-    code = pretrain_in_process(words, folder / "train.log")
-    if code >= 128:
-        raise StoppedError(code)
-    if code:
-        raise UserError(f"Training {run.name} failed: see {folder / 'train.log'}.", tail(folder / "train.log"))
+    checkpoint, state = pretrained(words, output, folder / "train.log", f"Training {run.name}")
     wall = time.perf_counter() - started
-    checkpoint = checkpoints_in(output)[-1]
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     steps, per_step = state["global_step"], shop.tokens_per_step[run.arm]
     found = curves(state["log_history"])
     change = float(arm.arguments.get("jepa_start", 0)) * steps
@@ -219,6 +222,22 @@ def train(shop: Workshop, run: Run, folder: Path) -> dict[str, Any]:
     }
     write_run(folder / TRAINED_FILE, trained)
     return trained
+
+
+def pretrained(words: Sequence[str], output: Path, log: Path, what: str) -> tuple[Path, dict[str, Any]]:
+    """Runs `pretrain`; returns its last checkpoint and the Trainer's state in it.
+
+    Raises:
+        StoppedError: If a signal ended it.
+        UserError: If it failed.
+    """
+    code = pretrain_in_process(words, log)
+    if code >= 128:
+        raise StoppedError(code)
+    if code:
+        raise UserError(f"{what} failed: see {log}.", tail(log))
+    checkpoint = checkpoints_in(output)[-1]
+    return checkpoint, json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
 
 
 def read_trained(path: Path, definition: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from ..experiments.run_files import differences, measured_on, read_runs, stale
 from ..experiments.schedule import estimate, in_words, remaining, time_left
 from .entry import command
 from .experiment_runs import StoppedError, Workshop, check_evaluation, check_tasks, evaluation_rows, make_run
+from .experiment_timing import time_arms
 
 
 @command
@@ -30,8 +31,8 @@ def main(argv: list[str]) -> int:
         print("stopped; the same command goes on from here.")
         return 128 + signal.SIGINT
     except StoppedError as stopped:
-        print("stopped and saved; the same command goes on from here.")
-        return int(stopped.args[0])
+        print(stopped)
+        return stopped.code
 
 
 def reproduce(argv: Sequence[str]) -> int:
@@ -41,6 +42,10 @@ def reproduce(argv: Sequence[str]) -> int:
     if path is None:
         raise UserError("Give the experiment first: reproduce results/cpu/experiment.yaml --data DIR --glue DIR.")
     shop, tokens = prepare(Path(path), arguments)
+    if arguments.time_rounds is not None:
+        arguments.require_folders(glue=False)
+        print(time_arms(shop, Path(path)))
+        return 0
     finished = read_runs(shop.runs)
     problems = stale(finished, shop.definitions, shop.evaluation)
     if problems:

@@ -7,6 +7,9 @@ from typing import Literal
 from ..errors import UserError
 from ..rules import at_least, check_values, positive
 
+ALONE = ("report_only", "plan_only", "time_rounds")
+"""Arguments in place of runs."""
+
 
 @dataclass
 class ReproduceArguments:
@@ -22,6 +25,9 @@ class ReproduceArguments:
         keep (`"export"`, `"all"` or `"nothing"`, defaults to `"export"`): Of the weights of finished runs.
         report_only (`bool`, defaults to `False`): Run nothing; write the report of the runs that are there.
         plan_only (`bool`, defaults to `False`): Run nothing; list what is left, and the time it will take.
+        time_rounds (`int`, *optional*): Make no runs; train a few updates of every arm that is to take the same time
+            as another, in turn and so many times, and write `timing.json`.
+        timed_updates (`int`, *optional*): How many, in each round; 60 by default.
         num_threads (`int`, *optional*): CPU threads; all cores by default.
     """
 
@@ -42,12 +48,20 @@ class ReproduceArguments:
     )
     report_only: bool = field(default=False, metadata={"help": "Run nothing; write the report of what is there."})
     plan_only: bool = field(default=False, metadata={"help": "Run nothing; list what is left."})
+    time_rounds: int | None = field(
+        default=None, metadata={"help": "Make no runs; time a few updates of the arms, in so many rounds."}
+    )
+    timed_updates: int | None = field(default=None, metadata={"help": "Updates of an arm in a round (60)."})
     num_threads: int | None = field(default=None, metadata={"help": "CPU threads; all cores if absent."})
 
     def __post_init__(self):
-        check_values(self, [positive("max_hours"), at_least(1, "num_threads")])
-        if self.report_only and self.plan_only:
-            raise UserError("`report_only` and `plan_only` exclude each other: give one of them.")
+        check_values(self, [positive("max_hours"), at_least(1, "num_threads", "time_rounds")])
+        check_values(self, [at_least(10, "timed_updates")])
+        given = [name for name in ALONE if getattr(self, name)]
+        if len(given) > 1:
+            raise UserError(f"`{given[0]}` and `{given[1]}` exclude each other: give one of them.")
+        if self.timed_updates is not None and self.time_rounds is None:
+            raise UserError("`timed_updates` has no effect without `time_rounds`.")
 
     def require_folders(self, glue: bool) -> None:
         """Checks the folders that training, and probing if asked for, will read.

@@ -13,6 +13,7 @@ from .report_primary import primary_blocks
 from .report_training import training_blocks
 from .run_files import merge_runs
 from .times import time_blocks
+from .timing import read_timing
 
 
 def write_report(path: Path, experiment: Experiment, finished: Mapping[Run, dict[str, Any]]) -> list[Path]:
@@ -38,11 +39,12 @@ def write_report(path: Path, experiment: Experiment, finished: Mapping[Run, dict
 def build_blocks(
     experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, Any]]], results: Results, folder: Path
 ) -> list[Block]:
-    """Puts the report together; results that the experiment names are looked for from `folder`."""
+    """Puts the report together; other results, and times, are looked for from `folder`."""
     blocks: list[Block] = [Heading(experiment.title, 1), *arms_table(experiment, by_arm)]
-    blocks += primary_blocks(experiment, by_arm, results, folder)
+    timing = read_timing(folder, experiment.arms)
+    blocks += primary_blocks(experiment, by_arm, results, folder, timing)
     blocks += effect_blocks(experiment, by_arm, results)
-    blocks += time_blocks(experiment.arms, by_arm)
+    blocks += time_blocks(experiment.arms, by_arm, timing)
     blocks += training_blocks(by_arm)
     if results.records:
         pairs = [pair for pair in experiment.pairs if set(pair) <= set(by_arm)]

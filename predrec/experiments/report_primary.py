@@ -13,20 +13,25 @@ from .definition import Experiment, Primary
 from .floors import FloorResult, compare_floors
 from .primary import MARGIN, MIN_PAIRS, PrimaryResult, compare_arms, compare_primary
 from .times import unequal_times
+from .timing import Timing
 
 NEEDED = (MARGIN, 0.02)
 """Differences whose number of seeds is shown: one that matters in practice, and twice that."""
 
 
 def primary_blocks(
-    experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, Any]]], results: Results, folder: Path
+    experiment: Experiment,
+    by_arm: Mapping[str, Sequence[dict[str, Any]]],
+    results: Results,
+    folder: Path,
+    timing: Timing | None,
 ) -> list[Block]:
     """Returns the section; nothing where no comparison was declared."""
     primary = experiment.primary
     if primary is None:
         return []
     found = compare_primary(results, primary)
-    blocks = [*declared_blocks(primary, found), *unequal_times(experiment, by_arm)]
+    blocks = [*declared_blocks(primary, found), *unequal_times(experiment, by_arm, timing)]
     if found.comparison is not None:
         blocks += floor_blocks(primary, found, results, folder)
     return [*blocks, *pair_blocks([*experiment.pairs, *experiment.contrasts], primary, found, results)]

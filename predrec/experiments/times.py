@@ -9,6 +9,7 @@ from ..eval.document import Block, Heading, Paragraph, Table
 from .definition import Arm, Experiment
 from .history import tokens_of
 from .schedule import seconds_of
+from .timing import Timing, run_ratios, timing_table
 
 SAME_TIME = 0.05
 """Arms that are meant to take the same time may differ by this share."""
@@ -37,19 +38,35 @@ def unequal_time(arm: str, other: str, ratios: Sequence[float]) -> str | None:
     )
 
 
-def unequal_times(experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
-    """Says beside the declared comparison where its two arms did not take the same time, though they were to."""
+def unequal_times(
+    experiment: Experiment, by_arm: Mapping[str, Sequence[dict[str, Any]]], timing: Timing | None
+) -> list[Block]:
+    """Says beside the declared comparison where its two arms did not take the same time, though they were to.
+
+    Where they were timed in turn, with nothing beside them, that is said, too.
+    """
     primary = experiment.primary
     names = {primary.model, primary.baseline} if primary is not None else set()
     for name in names & by_arm.keys():
         other = experiment.arms[name].same_time_as
         note = unequal_time(name, other, time_ratios(by_arm, name, other)) if other in names and other else None
         if note:
-            return [Paragraph(note)]
+            ratios = run_ratios(timing, experiment.arms, name, other) if timing is not None else []
+            return [Paragraph(" ".join([note, *([timed_apart(name, other, ratios)] if ratios else [])]))]
     return []
 
 
-def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str, Any]]]) -> list[Block]:
+def timed_apart(arm: str, other: str, ratios: Sequence[float]) -> str:
+    """Says how long two arms take where nothing else is done beside them."""
+    return (
+        f"Timed in turn, with nothing beside them, {arm} takes {np.median(ratios):.3f} times as long as {other} "
+        f"({len(ratios)} round{'s' if len(ratios) > 1 else ''}, {min(ratios):.3f} to {max(ratios):.3f}; see Time)."
+    )
+
+
+def time_blocks(
+    arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str, Any]]], timing: Timing | None
+) -> list[Block]:
     """Shows how long each arm took, and whether arms that were to take the same time did."""
     known = {arm: [one for one in contents if tokens_of(one) is not None] for arm, contents in by_arm.items()}
     typical = {
@@ -90,7 +107,19 @@ def time_blocks(arms: Mapping[str, Arm], by_arm: Mapping[str, Sequence[dict[str,
     )
     if any(len(known[arm]) < len(contents) for arm, contents in by_arm.items()):
         notes.append("Runs with padded rows whose files do not count their tokens, nor so their time, are left out.")
-    return [Heading("Time"), Paragraph(" ".join([text, *notes])), Table(header, rows)]
+    blocks: list[Block] = [Heading("Time"), Paragraph(" ".join([text, *notes])), Table(header, rows)]
+    return blocks if timing is None else [*blocks, *timing_blocks(timing, arms)]
+
+
+def timing_blocks(timing: Timing, arms: Mapping[str, Arm]) -> list[Block]:
+    """Shows what the arms take in turn, with nothing beside them."""
+    rounds = len(next(iter(timing.seconds.values())))
+    text = (
+        f"{timing.updates} updates of each arm in each of {rounds} rounds, in turn, at their median speed, without "
+        f"evaluation and saving, on {timing.machine}, {timing.finished} (`{timing.command}`). Medians over rounds "
+        "(least to most); of all updates within rounds."
+    )
+    return [Heading("Timed in turn, with nothing beside them", 3), Paragraph(text), timing_table(timing, arms)]
 
 
 def _minutes(seconds: Sequence[float]) -> str:

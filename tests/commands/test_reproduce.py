@@ -11,17 +11,21 @@ import sys
 import threading
 import time
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from datasets import Dataset
 from filelock import FileLock
 
-from predrec.commands import experiment_runs, pretrain, reproduce
+from predrec.commands import experiment_runs, reproduce
 from predrec.commands.experiment_runs import StoppedError, pretrain_in_process
+from predrec.commands.experiment_timing import timed_arguments
 from predrec.commands.reproduce import main
+from predrec.experiments.definition import Arm, resolve_arm
 from predrec.experiments.run_files import read_run, write_run
 from tests import training
+from tests.processes import pretrained_here
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
@@ -88,12 +92,6 @@ def tiny_data(tmp_path_factory) -> Path:
     return folder
 
 
-def in_this_process(words, log) -> int:
-    """Stands for a process of its own, which takes seconds to start."""
-    with log.open("a") as stream, redirect_stdout(stream):
-        return pretrain.main(words)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_data, data_dir) -> Place:
     """All runs, and what was printed; tests read it and do not change it."""
@@ -101,7 +99,7 @@ def finished(tmp_path_factory, tiny_data, data_dir) -> Place:
     place.definition.parent.mkdir(parents=True)
     place.definition.write_text(EXPERIMENT, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch, (place.folder / "printed").open("w") as stream:
-        patch.setattr(experiment_runs, "pretrain_in_process", in_this_process)
+        patch.setattr(experiment_runs, "pretrain_in_process", pretrained_here)
         with redirect_stdout(stream):
             assert place.run() == 0
     return place
@@ -116,7 +114,7 @@ def trained(monkeypatch) -> list[str]:
 
     def train(words, log) -> int:
         outputs.append(Path(words[words.index("--output_dir") + 1]).parent.name)
-        return in_this_process(words, log)
+        return pretrained_here(words, log)
 
     monkeypatch.setattr(experiment_runs, "pretrain_in_process", train)
     return outputs
@@ -220,7 +218,7 @@ def test_interrupted_training_goes_on_from_its_checkpoint(place, finished, train
 
     def stopped(words, log) -> int:
         """Stops at the checkpoint in the middle, as a run that gets a signal there."""
-        assert in_this_process(words, log) == 0
+        assert pretrained_here(words, log) == 0
         output = Path(words[words.index("--output_dir") + 1])
         shutil.rmtree(output / "checkpoint-20")
         (output / "model.safetensors").unlink()
@@ -229,7 +227,7 @@ def test_interrupted_training_goes_on_from_its_checkpoint(place, finished, train
     monkeypatch.setattr(experiment_runs, "pretrain_in_process", stopped)
     assert place.run() == 143
     assert "the same command goes on" in capsys.readouterr().out
-    monkeypatch.setattr(experiment_runs, "pretrain_in_process", in_this_process)
+    monkeypatch.setattr(experiment_runs, "pretrain_in_process", pretrained_here)
     assert place.run() == 0
     again, first = (read_run(one.runs / "mlm-2.json") for one in (place, finished))
     assert again["model"]["weights"] == first["model"]["weights"]
@@ -293,6 +291,57 @@ def test_calls_at_the_same_time_share_the_runs(place, trained, capsys):
     assert trained == ["hybrid-2", "mlm-2"]
 
 
+def test_arms_are_timed_in_turn(place, trained, capsys):
+    assert place.run("--time_rounds", 2, "--timed_updates", 12) == 0
+    assert trained == ["timing"] * 4
+    printed = capsys.readouterr().out
+    assert re.findall(r"round (\d), (\w+): [\d.]+ seconds per update", printed) == [
+        *(("1", "hybrid"), ("1", "mlm")),
+        *(("2", "hybrid"), ("2", "mlm")),
+    ]
+    assert re.search(r"\| mlm \|.*\| 20 \| .* of hybrid \| [\d.]+ \(it is 2\) \|", printed)
+    timing = json.loads((place.runs.parent / "timing.json").read_text())
+    assert timing["updates"] == 12 and timing["machine"].startswith("1 CPU core,")
+    assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in timing["seconds"].values())
+    assert str(place.folder) not in json.dumps(timing)
+    assert place.names() == RUNS
+    assert [path.name for path in (place.work / "timing").iterdir() if path.is_dir()] == []
+    assert place.run() == 0
+    assert "Timed in turn, with nothing beside them" in (place.runs.parent / "report.md").read_text()
+
+
+def test_arms_are_not_timed_beside_runs(place, trained, capsys):
+    place.work.mkdir()
+    with FileLock(place.work / "mlm-2.lock"):
+        assert place.run("--time_rounds", 1) == 2
+    assert trained == []
+    assert "mlm-2 is being made by another call" in capsys.readouterr().err
+
+
+def test_timing_that_is_stopped_writes_nothing(place, monkeypatch, capsys):
+    monkeypatch.setattr(experiment_runs, "pretrain_in_process", lambda words, log: 143)
+    assert place.run("--time_rounds", 1) == 143
+    assert capsys.readouterr().out == "stopped; nothing was written.\n"
+    assert not (place.runs.parent / "timing.json").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"collapse_action": "stop", "metric_for_best_model": "eval_loss", "load_best_model_at_end": "true"},
+        {"lr_scheduler_type": "reduce_lr_on_plateau", "save_strategy": "best"},
+        {"jepa_start": "0.5", "warmup_steps": "100"},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_what_happens_between_updates_is_left_out_of_what_is_timed(tmp_path, options):
+    arm = Arm("hybrid", "", {"max_steps": "4000", "eval_steps": "0.5", "save_steps": "100", **options})
+    arguments = timed_arguments(arm, 60)
+    _, training = resolve_arm(replace(arm, arguments=arguments))
+    assert (training.max_steps, training.save_steps, training.logging_steps) == (60, 60, 5)
+    assert training.eval_strategy == "no" and arguments.keys() >= {"jepa_start"} & options.keys()
+
+
 def test_run_that_another_call_has_finished_is_taken_over(place, finished, trained, monkeypatch):
     for name in ("hybrid-2.json", "mlm-2.json"):
         (place.runs / name).unlink()
@@ -301,7 +350,7 @@ def test_run_that_another_call_has_finished_is_taken_over(place, finished, train
         """Trains `mlm-2` while another call makes `hybrid-2`."""
         shutil.copy(finished.runs / "hybrid-2.json", place.runs)
         trained.append("mlm-2")
-        return in_this_process(words, log)
+        return pretrained_here(words, log)
 
     monkeypatch.setattr(experiment_runs, "pretrain_in_process", train)
     assert place.run() == 0
@@ -432,6 +481,10 @@ def test_mistake_in_the_evaluation_is_found_before_anything_is_trained(place, tr
         (["--max_hours", "0"], "`max_hours` is 0"),
         (["--num_threads", "0"], "`num_threads` is 0"),
         (["--plan_only", "true", "--report_only", "true"], "exclude each other"),
+        (["--plan_only", "true", "--time_rounds", "2"], "`plan_only` and `time_rounds` exclude each other"),
+        (["--time_rounds", "0"], "`time_rounds` is 0; it must be at least 1"),
+        (["--time_rounds", "1", "--timed_updates", "9"], "`timed_updates` is 9; it must be at least 10"),
+        (["--timed_updates", "20"], "`timed_updates` has no effect without `time_rounds`"),
     ],
 )
 def test_mistake_is_named(place, words, message, capsys):
@@ -506,7 +559,7 @@ def test_module_of_the_process_is_the_command(tmp_path):
 
 
 def test_stop_has_the_exit_code_of_training():
-    assert StoppedError(143).args == (143,)
+    assert StoppedError(143).code == 143
 
 
 @pytest.mark.parametrize(
