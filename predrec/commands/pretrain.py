@@ -163,7 +163,7 @@ def pretrain(
     for slow in slow_choices(trainer, data.isolate_documents):
         logger.warning(slow)
     if trainer.is_world_process_zero():
-        disk = estimate(training, model, tokenizer, len(train_rows) if isinstance(train_rows, TokenRows) else None)
+        disk = estimate(trainer.args, model, tokenizer, len(train_rows) if isinstance(train_rows, TokenRows) else None)
         free = free_bytes(training.output_dir)
         more = {"model": _size(model), "threads": str(torch.get_num_threads()), "output_dir": disk.describe(free)}
         for name, value in (facts | more).items():
@@ -266,7 +266,7 @@ def build_model(
         padding = tokenizer.pad_token_id if spec is not None else max(1, tokenizer.pad_token_id)
         offset = padding + 1 if spec is None or spec.padded_positions else 0
         longest = max(getattr(stock, "max_position_embeddings", 0), length + offset)
-        multiple = arguments.pad_vocab_to_multiple_of or 1
+        multiple = arguments.pad_vocab_to_multiple_of
         vocab_size = -(-len(tokenizer) // multiple) * multiple
         encoder_config = arguments.new_encoder_config(
             vocab_size=vocab_size, max_position_embeddings=longest, **special

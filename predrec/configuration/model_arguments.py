@@ -92,8 +92,8 @@ class ModelArguments:
     tie_word_embeddings: bool | None = field(
         default=None, metadata={"help": "Share the output projection with the embeddings."}
     )
-    pad_vocab_to_multiple_of: int | None = field(
-        default=None, metadata={"help": "Round the vocabulary of a new encoder up: 64 is fast on GPUs."}
+    pad_vocab_to_multiple_of: int = field(
+        default=1, metadata={"help": "Round the vocabulary of a new encoder up: 64 is fast on GPUs."}
     )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "unpadded (the default if possible), eager, sdpa, flash_attention_2, ..."}
@@ -161,6 +161,8 @@ class ModelArguments:
         check_sizes(self.encoder_config or {}, "`encoder_config`")
         if "model_type" in (self.encoder_config or {}):
             raise ValueError("`encoder_config` must not hold `model_type`: it is an argument of its own.")
+        if "vocab_size" in (self.encoder_config or {}) and self.pad_vocab_to_multiple_of > 1:
+            raise ValueError("`encoder_config` says how large the vocabulary is: drop `pad_vocab_to_multiple_of`.")
         if self.model_type not in CONFIG_MAPPING:
             raise ValueError(
                 f"`model_type` is {self.model_type!r}, which transformers does not know"
@@ -169,7 +171,7 @@ class ModelArguments:
         if self.init_from is not None:
             given = [name for name in ENCODER_FIELDS if getattr(self, name) is not None]
             given += ["encoder_config"] if self.encoder_config else []
-            given += ["pad_vocab_to_multiple_of"] if self.pad_vocab_to_multiple_of else []
+            given += ["pad_vocab_to_multiple_of"] if self.pad_vocab_to_multiple_of > 1 else []
             if given:
                 raise ValueError(
                     f"`init_from` brings its own encoder: drop {', '.join(f'`{name}`' for name in given)}."

@@ -26,7 +26,31 @@ OF_CHOICES = (
     ("jepa_loss", ("sigreg", "vicreg"), ("jepa_regularizer_weight",)),
     ("whiten_targets", (True,), ("whiten_epsilon",)),
 )
-"""An option, values of it, and what means nothing unless it has one of these."""
+"""An option of pre-training, values of it, and what means nothing unless it has one of these."""
+
+OF_METHODS = (
+    ("method", ("llm_jepa",), ("num_predictor_tokens", "target_grad", "jepa_dropout")),
+    # With `ntp`, evaluations measure the distance of views all the same.
+    ("method", ("llm_jepa", "ntp"), ("distance", "temperature", "symmetric_infonce", "jepa_layer")),
+    ("distance", ("infonce",), ("temperature", "symmetric_infonce")),
+    ("method", ("llm_jepa", "tube"), ("jepa_lambda", "jepa_lambda_schedule", "lambda_warmup")),
+    ("jepa_lambda_schedule", ("warmup",), ("lambda_warmup",)),
+    ("target_grad", ("ema",), ("ema_decay", "ema_decay_end")),
+)
+"""The same of LLM-JEPA."""
+
+OF_BOTH_LOSSES = ("mlm_view=context", "jepa_dropout", "jepa_start", "collapse_action=switch")
+"""Options of pre-training, or values of them, that mean nothing without `objective=hybrid`."""
+
+OF_LOSSES = {
+    "mlm": (*OF_BOTH_LOSSES, "metric_for_best_model=eval_jepa_loss"),
+    "jepa": (
+        *OF_BOTH_LOSSES,
+        "metric_for_best_model=eval_mlm_loss",
+        "metric_for_best_model=eval_mlm_accuracy",
+    ),
+}
+"""What means nothing with an objective of one loss."""
 
 
 def _one_of(choice: str, values: tuple, names: tuple[str, ...]) -> Need:
@@ -35,14 +59,23 @@ def _one_of(choice: str, values: tuple, names: tuple[str, ...]) -> Need:
 
 
 NEEDS_OF_CHOICES: tuple[Need, ...] = tuple(_one_of(*row) for row in OF_CHOICES)
+NEEDS_OF_METHODS: tuple[Need, ...] = tuple(_one_of(*row) for row in OF_METHODS)
 """The same as needs, see [`unmet_needs`]."""
 
 
 def without_meaning(choice: str, value: str) -> list[str]:
-    """Returns the options that mean nothing with a value of another one, written as on a command line."""
-    return [
+    """Returns the options, or values of them, that mean nothing with a value of another one.
+
+    Args:
+        choice (`str`): Name of that one.
+        value (`str`): As on a command line; `true` and `false` of a switch.
+    """
+    names = [
         name
-        for own, values, names in OF_CHOICES
-        for name in names
+        for own, values, needing in (*OF_CHOICES, *OF_METHODS)
+        for name in needing
         if own == choice and value.lower() not in [str(known).lower() for known in values]
     ]
+    # What is left out has its default, with which what needs another value of it means nothing either.
+    names += [name for own, _, needing in (*OF_CHOICES, *OF_METHODS) if own in names for name in needing]
+    return [*names, *(OF_LOSSES.get(value, ()) if choice == "objective" else ())]

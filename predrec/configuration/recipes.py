@@ -34,12 +34,10 @@ REPLACING = {
     "tokenizer_name": TOKENIZER,
     "train_tokenizer": TOKENIZER,
     "validation_file": ("validation_share",),
+    "position_embedding_type": ("rotary_base",),
     "init_from": ("init_from", *ENCODER_ONLY, *TOKENIZER),
 }
 """What an argument on the command line takes out of the recipe: all that describes the thing it names."""
-
-OF_BOTH_LOSSES = ("mlm_view=context", "jepa_dropout", "jepa_start", "collapse_action=switch")
-"""Arguments, or values of them, that mean nothing without `objective=hybrid`."""
 
 NOT_OF_THE_RUN = {"hub_token", "push_to_hub_token", "resume_from_checkpoint", "ignore_recipe_mismatch"}
 """Arguments of a call that do not describe the run: kept out of the resolved recipe, which is published."""
@@ -72,7 +70,7 @@ def parse_recipe(
     """Turns `[recipe.yaml] --name value ...` into argument dataclasses; the command line wins over the recipe.
 
     A data source, a tokenizer or `init_from` on the command line replaces everything that the recipe says about it;
-    an objective or a `jepa_view` leaves out what has no meaning with it.
+    an objective, a `jepa_view` and other choices leave out what has no meaning with them.
 
     Args:
         argv (`Sequence[str]`): Command-line arguments without the program.
@@ -96,9 +94,8 @@ def parse_recipe(
     for name in given:
         for replaced in (name, *REPLACING.get(name, ())):
             recipe.pop(replaced, None)
-    for choice, chosen in _choices(argv):
-        one_loss = choice == "objective" and chosen in ("mlm", "jepa")
-        for entry in (*without_meaning(choice, chosen), *(OF_BOTH_LOSSES if one_loss else ())):
+    for choice, chosen in _choices(argv, parser.field_names):
+        for entry in without_meaning(choice, chosen):
             name, _, value = entry.partition("=")
             if not value or str(recipe.get(name)) == value:
                 recipe.pop(name, None)
@@ -114,11 +111,16 @@ def parse_recipe(
     return arguments, {name: values[name] for name in parser.field_names if name in kept}
 
 
-def _choices(argv: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns names and values of the arguments of a command line."""
-    pairs = [f"{word}={after}" if "=" not in word else word for word, after in pairwise([*argv, ""])]
-    named = [pair.removeprefix("--").partition("=") for pair in pairs if pair.startswith("--")]
-    return [(name, value) for name, _, value in named]
+def _choices(argv: Sequence[str], known: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns names and values of the arguments of a command line; those of switches are `true` or `false`."""
+    found = []
+    for word, after in pairwise([*argv, "--"]):
+        if word.startswith("--"):
+            name, equals, value = _option_name(word, known), "=" in word, word.partition("=")[2]
+            if not equals:
+                value = ("false" if word[:5] in ("--no_", "--no-") else "true") if after.startswith("--") else after
+            found.append((name, {"yes": "true", "1": "true", "no": "false", "0": "false"}.get(value.lower(), value)))
+    return found
 
 
 def _parse(parser: RecipeParser, words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:

@@ -394,10 +394,30 @@ class PredRecForMaskedLM(PredRecPreTrainedModel):
         logits = self.lm_head(outputs.last_hidden_state)
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
+            loss = token_loss(logits, labels, num_items_in_batch)
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+def token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """Averages the cross-entropy over labels, without those of -100.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch_size, sequence_length, num_classes)`): Scores.
+        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Classes.
+        num_items_in_batch (`torch.Tensor` of shape `()` or `int`, *optional*): What to divide by; the labels here when
+            absent.
+
+    Returns:
+        `torch.Tensor` of shape `()`, in nats and float32.
+    """
+    labels = labels.flatten().to(logits.device)
+    if num_items_in_batch is None:
+        return F.cross_entropy(logits.flatten(0, 1).float(), labels)
+    if isinstance(num_items_in_batch, Tensor):
+        num_items_in_batch = num_items_in_batch.to(logits.device)
+    return F.cross_entropy(logits.flatten(0, 1).float(), labels, reduction="sum") / num_items_in_batch
 
 
 def mean_of_real_tokens(states: Tensor, attention_mask: Tensor | None) -> Tensor:
@@ -527,7 +547,7 @@ class PredRecForTokenClassification(PredRecPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
+            loss = token_loss(logits, labels, num_items_in_batch)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -1,5 +1,6 @@
 """What evaluations decide, and what they need for it: the best checkpoint, and what a collapse leads to."""
 
+from copy import copy
 from typing import Any
 
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
@@ -11,7 +12,7 @@ NEEDING_BEST = (("save_strategy", SaveStrategy.BEST), ("lr_scheduler_type", Sche
 """Arguments, and values of them, that go by the metric of the best checkpoint."""
 
 
-def check_evaluations(config: Any, args: PredRecTrainingArguments) -> None:
+def check_evaluations(config: Any, args: PredRecTrainingArguments) -> PredRecTrainingArguments:
     """Refuses to choose checkpoints by what is not trained, and actions that nothing would lead to.
 
     With `objective=jepa` no checkpoint is the best unless another metric than the default is asked for: the head for
@@ -19,7 +20,10 @@ def check_evaluations(config: Any, args: PredRecTrainingArguments) -> None:
 
     Args:
         config ([`PredRecPreTrainingConfig`] or [`ModelArguments`]): Of the model; its `objective`.
-        args ([`PredRecTrainingArguments`]): Without a metric afterwards, where there is none.
+        args ([`PredRecTrainingArguments`]): Left as they are.
+
+    Returns:
+        [`PredRecTrainingArguments`]: The same, or a copy without a metric, where there is none.
 
     Raises:
         UserError: Naming the argument.
@@ -37,7 +41,7 @@ def check_evaluations(config: Any, args: PredRecTrainingArguments) -> None:
     if config.objective == "mlm" and metric == "eval_jepa_loss":
         raise UserError("`metric_for_best_model` is eval_jepa_loss, which `objective=mlm` does not train.")
     if config.objective != "jepa" or metric in ("eval_jepa_loss", "eval_loss"):
-        return
+        return args
     if metric not in ("", PredRecTrainingArguments.metric_for_best_model):
         raise UserError(f"`metric_for_best_model` is {metric}, which `objective=jepa` does not train.")
     for name, needing in NEEDING_BEST:
@@ -46,4 +50,6 @@ def check_evaluations(config: Any, args: PredRecTrainingArguments) -> None:
                 f"`{name}={needing.value}` needs a masked-LM loss, which `objective=jepa` does not train: add "
                 "`--metric_for_best_model eval_jepa_loss`."
             )
+    args = copy(args)
     args.metric_for_best_model = None
+    return args

@@ -203,7 +203,7 @@ class CollapseMonitorCallback(TrainerCallback):
         return self._batch
 
     def on_evaluate(self, args, state, control, model=None, metrics=None, **kwargs):
-        if metrics is None or "eval_loss" not in metrics or self.trainer.eval_dataset is None:
+        if metrics is None or "eval_loss" not in metrics or not self.trainer.evaluates_own_rows:
             return
         model.eval()
         fetch_weights_for(model, ("states_of_texts",))

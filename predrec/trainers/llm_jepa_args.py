@@ -3,32 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..configuration.needs import NEEDS_OF_METHODS
 from ..modeling.modeling_llm_jepa import LLMJepaObjective
 from ..modeling.predictor_tokens import MAX_PREDICTOR_TOKENS
-from ..rules import Need, at_least, at_most, check_choices, not_negative, positive, share_below_one, unmet_needs
+from ..rules import at_least, at_most, check_choices, not_negative, positive, share_below_one, unmet_needs
 from .run_args import RunArguments
 
 DEFAULT_LAMBDA = {"ntp": 0.0, "llm_jepa": 1.0, "tube": 0.02}
 """Weight of the second term where none is given."""
-
-NEEDS: tuple[Need, ...] = (
-    (
-        "method=llm_jepa",
-        lambda args: args.method == "llm_jepa",
-        ("num_predictor_tokens", "target_grad", "jepa_dropout"),
-    ),
-    # With `ntp`, evaluations measure the distance of views all the same.
-    (
-        "method=llm_jepa",
-        lambda args: args.method != "tube",
-        ("distance", "temperature", "symmetric_infonce", "jepa_layer"),
-    ),
-    ("distance=infonce", lambda args: args.distance == "infonce", ("temperature", "symmetric_infonce")),
-    ("a second term", lambda args: args.method != "ntp", ("jepa_lambda", "jepa_lambda_schedule", "lambda_warmup")),
-    ("jepa_lambda_schedule=warmup", lambda args: args.jepa_lambda_schedule == "warmup", ("lambda_warmup",)),
-    ("target_grad=ema", lambda args: args.target_grad == "ema", ("ema_decay", "ema_decay_end")),
-)
-"""What arguments need to make a difference."""
 
 
 @dataclass
@@ -113,9 +95,9 @@ class LLMJepaArguments(RunArguments):
 
     def unused(self) -> dict[str, str]:
         """Returns which arguments were set although this run never looks at them, and what they need."""
-        names = {name for _, _, names in NEEDS for name in names}
+        names = {name for _, _, names in NEEDS_OF_METHODS for name in names}
         defaults = {name: getattr(type(self), name) for name in names} | {"jepa_lambda": DEFAULT_LAMBDA[self.method]}
-        return unmet_needs(NEEDS, self, {name for name in names if getattr(self, name) != defaults[name]})
+        return unmet_needs(NEEDS_OF_METHODS, self, {name for name in names if getattr(self, name) != defaults[name]})
 
     def objective(self) -> LLMJepaObjective:
         """Returns what is minimised."""

@@ -118,6 +118,7 @@ class ObjectiveTrainer(Trainer):
         self._idle = 0.0
         self._speed = SpeedLog("train"), SpeedLog("eval")
         self._place = None
+        self.evaluates_own_rows = True
         if args.num_threads is not None:
             torch.set_num_threads(args.num_threads)
         first, own = self.first_callbacks(), self.own_callbacks()
@@ -217,8 +218,9 @@ class ObjectiveTrainer(Trainer):
         The workers leave signals to this process.
         """
         inner = getattr(loader, "base_dataloader", loader)
-        inner.generator = torch.Generator().manual_seed(self.args.seed)
-        inner.worker_init_fn = partial(start_worker, begin=inner.worker_init_fn)
+        if getattr(inner.worker_init_fn, "func", None) is not start_worker:  # Persistent workers have it already.
+            inner.generator = torch.Generator().manual_seed(self.args.seed)
+            inner.worker_init_fn = partial(start_worker, begin=inner.worker_init_fn)
         return loader
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -346,6 +348,9 @@ class ObjectiveTrainer(Trainer):
         others, too.
         """
         args, own = self.args, eval_dataset is None or eval_dataset is self.eval_dataset
+        kept_loaders = getattr(self, "_eval_dataloaders", {})
+        if kept_loaders and kept_loaders["eval"].dataset is not self.eval_dataset:  # Rows were exchanged since.
+            kept_loaders.clear()
         kept = (
             self.data_collator,
             self.accelerator.even_batches,
@@ -364,12 +369,24 @@ class ObjectiveTrainer(Trainer):
         """As in evaluation."""
         return self.get_eval_dataloader(test_dataset)
 
-    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+    def evaluate(self, eval_dataset=None, *args, **kwargs) -> dict[str, float]:
+        """As the stock method; what it logs of other rows than the Trainer's own is not in the run's history.
+
+        The history decides on a collapse and is what cards show.
+        """
         if self.is_in_train:
             self.raise_if_not_finite()
-        # Some losses draw random directions: evaluating, the monitor included, must not change what training draws.
-        with self._not_training(), kept_random_state(self.args.device):
-            return super().evaluate(*args, **kwargs)
+        own = eval_dataset is None or eval_dataset is self.eval_dataset
+        history, self.evaluates_own_rows = list(self.state.log_history), own
+        try:
+            # Some losses draw random directions: evaluating, the monitor included, must not change what training
+            # draws.
+            with self._not_training(), kept_random_state(self.args.device):
+                return super().evaluate(eval_dataset, *args, **kwargs)
+        finally:
+            self.evaluates_own_rows = True
+            if not own:
+                self.state.log_history = history
 
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"

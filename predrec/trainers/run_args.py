@@ -1,5 +1,6 @@
 """Training arguments of every objective: what the stock class has wrong for them, and the checks."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,7 +24,7 @@ FIXED = {
     "batch_eval_metrics": (False, "evaluation returns no predictions"),
     "include_for_metrics": ([], "evaluation returns no predictions"),
     "eval_accumulation_steps": (None, "evaluation returns no predictions"),
-    "neftune_noise_alpha": (None, "noise in embeddings is scaled for padded rows, which these are not"),
+    "neftune_noise_alpha": (None, "its noise is scaled for padded rows, and was not tried with these objectives"),
     "label_names": (None, "the model computes its own loss"),
     "average_tokens_across_devices": (True, "losses are means over all processes' tokens"),
 }
@@ -103,10 +104,16 @@ class RunArguments(TrainingArguments):
         self.fsdp = switch_or_text(self.fsdp)
         # Without this, the stock class refuses bf16 on machines that have nothing but a CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        compiler = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+        if compiler != "no" and not (self.torch_compile or self.torch_compile_backend or self.torch_compile_mode):
+            # `accelerate launch --dynamo_backend`, or accelerate's configuration: it compiles all the same.
+            self.torch_compile, self.torch_compile_backend = True, compiler
+            self.torch_compile_mode = os.environ.get("ACCELERATE_DYNAMO_MODE")
         super().__post_init__()
         if self.torch_compile and self.device.type == "cuda":
-            # The stock class allows TF32 by torch's newer switch alone, at which the compiler's older question raises.
-            torch.set_float32_matmul_precision("high")
+            # The stock class allows TF32, which reaches what is in float32 on purpose, and by torch's newer switch,
+            # at which the compiler's older question raises.
+            torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         # A batch has tensors that are not one row per example: it cannot be cut in pieces for other processes.
         self.accelerator_config.dispatch_batches = False
         # Otherwise every tensor of every batch waits for the device.

@@ -62,7 +62,7 @@ class PredRecTrainer(ObjectiveTrainer):
         **kwargs,
     ):
         check_kinds(model, args, eval_dataset, kwargs)
-        check_evaluations(model.config, args)
+        args = check_evaluations(model.config, args)
         if data_collator is None:
             seed = args.seed if args.data_seed is None else args.data_seed
             data_collator = collator_for(model, processing_class, seed)

@@ -132,6 +132,10 @@ def test_model_arguments_take_further_encoder_fields(as_text):
         ({"model_type": "bert", "rotary_base": 10.0}, r"`rotary_base` is not a field of BertConfig"),
         ({"init_from": "name", "hidden_size": 32}, r"`init_from` brings its own encoder: drop `hidden_size`"),
         ({"init_from": "name", "pad_vocab_to_multiple_of": 8}, r"encoder: drop `pad_vocab_to_multiple_of`"),
+        (
+            {"encoder_config": {"vocab_size": 301}, "pad_vocab_to_multiple_of": 64},
+            r"`encoder_config` says how large the vocabulary is: drop `pad_vocab_to_multiple_of`",
+        ),
         ({"pad_vocab_to_multiple_of": 0}, r"`pad_vocab_to_multiple_of` is 0; it must be at least 1"),
         (
             {"init_from": "name", "scale_embeddings": False, "encoder_config": {"head_layer_norm_eps": 0.1}},

@@ -191,6 +191,27 @@ def test_parse_recipe_replaces_the_whole_tokenizer(recipe, argv, expected):
             ["--jepa_view", "crops"],
             {"jepa_view": "crops", "crop_length": [4, 8]},
         ),
+        ("jepa_view: blocks\ntarget_scale: [0.1, 0.2]\n", ["--jepa-view", "crops"], {"jepa_view": "crops"}),
+        *(
+            ("whiten_targets: true\nwhiten_epsilon: 0.1\n", words, {"whiten_targets": True, "whiten_epsilon": 0.1})
+            for words in (["--whiten_targets"], ["--whiten_targets", "yes"], ["--whiten-targets=1"])
+        ),
+        *(
+            ("whiten_targets: true\nwhiten_epsilon: 0.1\n", ["--whiten_targets", word], {"whiten_targets": False})
+            for word in ("false", "no", "0")
+        ),
+        ("metric_for_best_model: eval_jepa_loss\n", ["--objective", "mlm"], {"objective": "mlm"}),
+        ("metric_for_best_model: eval_mlm_accuracy\n", ["--objective", "jepa"], {"objective": "jepa"}),
+        (
+            "metric_for_best_model: eval_mlm_accuracy\n",
+            ["--objective", "mlm"],
+            {"objective": "mlm", "metric_for_best_model": "eval_mlm_accuracy"},
+        ),
+        (
+            "position_embedding_type: rotary\nrotary_base: 500\n",
+            ["--position_embedding_type", "sinusoidal"],
+            {"position_embedding_type": "sinusoidal"},
+        ),
     ],
 )
 def test_parse_recipe_drops_what_has_no_meaning_with_a_choice(recipe, argv, expected):

@@ -212,6 +212,18 @@ def test_accumulated_batches_of_unequal_labels_are_one_batch(kind, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", [PredRecForMaskedLM, PredRecForTokenClassification])
+def test_loss_is_the_same_whatever_a_subclass_is_called(kind):
+    """transformers chooses losses by the name of a class, and one for language models where it finds none."""
+    torch.manual_seed(0)
+    model = kind(encoder_config())
+    named = type("Domain", (kind,), {})(encoder_config())
+    named.load_state_dict(model.state_dict())
+    labels = torch.randint(0, 2, (2, 9))[:, :8]  # Not contiguous.
+    inputs = {"input_ids": random_ids(2, 8, seed=1), "labels": labels}
+    assert named.eval()(**inputs).loss == model.eval()(**inputs).loss > 0
+
+
 def naive_answer_loss(output, starts: list[int], ends: list[int]) -> float:
     """Returns the mean of both ends, each the mean over the rows whose answer lies inside."""
     halves = []

@@ -3,7 +3,10 @@
 from dataclasses import asdict
 
 import pytest
+import torch
 
+from predrec.commands import finetune_llm_jepa
+from predrec.configuration import parse_recipe
 from predrec.modeling.modeling_llm_jepa import LLMJepaObjective
 from predrec.trainers import PredRecTrainingArguments
 from predrec.trainers.llm_jepa_args import LLMJepaArguments
@@ -66,6 +69,54 @@ def test_the_method_reaches_the_objective_with_its_lambda(tmp_path):
 def test_what_has_no_effect_is_refused(tmp_path, kind, name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
         kind(output_dir=str(tmp_path), save_strategy="steps", eval_strategy="steps", **{name: value})
+
+
+@pytest.mark.parametrize("method", ["ntp", "tube", "llm_jepa"])
+def test_a_method_leaves_out_of_a_recipe_what_has_no_meaning_with_it(tmp_path, method):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "method: llm_jepa\njepa_lambda: 0.5\nnum_predictor_tokens: 2\ntarget_grad: ema\nema_decay: 0.9\n"
+        "distance: infonce\ntemperature: 0.2\njepa_lambda_schedule: warmup\nlambda_warmup: 0.2\ngamma: 0.5\n"
+    )
+    model = {
+        "model_type": "llama",
+        "init": "random",
+        "tokenizer_name": "a",
+        "train_file": "a.jsonl",
+        "output_dir": "b",
+    }
+    words = [str(recipe), "--method", method, *(f"--{name}={value}" for name, value in model.items())]
+    (_, _, training, _), resolved = parse_recipe(words, finetune_llm_jepa.ARGUMENTS, "finetune_llm_jepa")
+    assert training.unused() == {}
+    second = {"jepa_lambda", "jepa_lambda_schedule", "lambda_warmup"}
+    jepa = {"num_predictor_tokens", "target_grad", "ema_decay"}
+    views = {"distance", "temperature"}
+    kept = {"ntp": views, "tube": second, "llm_jepa": second | jepa | views}[method]
+    assert resolved.keys() - {"method", *model} == kept | {"gamma"}
+
+
+@pytest.mark.parametrize("kind", [PredRecTrainingArguments, LLMJepaArguments])
+def test_a_compiler_that_the_launcher_chose_counts(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "NO")
+    assert not kind(output_dir=str(tmp_path)).torch_compile
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    arguments = kind(output_dir=str(tmp_path))
+    assert (arguments.torch_compile, arguments.torch_compile_backend) == (True, "eager")
+    inductor = kind(output_dir=str(tmp_path), torch_compile_backend="inductor")
+    assert inductor.torch_compile_backend == "inductor"
+
+
+@pytest.mark.parametrize(("tf32", "precision"), [(None, "highest"), (False, "highest"), (True, "high")])
+def test_compiled_matrix_products_in_float32_are_exact_unless_tf32_is_asked_for(
+    tmp_path, monkeypatch, tf32, precision
+):
+    found = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", found.append)
+    monkeypatch.setattr("transformers.training_args.is_torch_tf32_available", lambda: True)
+    monkeypatch.setattr("transformers.training_args.enable_tf32", lambda enable: None)
+    monkeypatch.setattr(PredRecTrainingArguments, "device", torch.device("cuda"))
+    PredRecTrainingArguments(output_dir=str(tmp_path), torch_compile=True, tf32=tf32, bf16=True)
+    assert found == [precision]
 
 
 @pytest.mark.parametrize(("metric", "greater"), [("eval_mlm_accuracy", True), ("eval_jepa_loss", False)])

@@ -383,6 +383,37 @@ def test_other_rows_are_evaluated_by_workers_that_persist_too(tmp_path):
     assert found == [other.evaluate(rows)["eval_mlm_loss"]] * 2 and own not in found
 
 
+def test_rows_that_were_exchanged_are_evaluated_by_workers_that_persist(tmp_path):
+    workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    trainer, rows = training.trainer(tmp_path, **workers), training.rows(110, 120)
+    first = trainer.evaluate()["eval_mlm_loss"]
+    trainer.eval_dataset = rows
+    exchanged = trainer.evaluate()["eval_mlm_loss"]
+    assert exchanged == training.trainer(tmp_path).evaluate(rows)["eval_mlm_loss"] != first
+
+
+def test_evaluations_of_other_rows_are_not_in_the_history(tmp_path):
+    """Cards show what is there last, and what was measured of a collapse counts from it."""
+    trainer, rows = training.trainer(tmp_path), training.rows(110, 120)
+    own = trainer.evaluate()
+    history = list(trainer.state.log_history)
+    other = trainer.evaluate(rows)
+    assert trainer.state.log_history == history and other["eval_mlm_loss"] != own["eval_mlm_loss"]
+    assert "eval_effective_rank" in own and "eval_effective_rank" not in other
+    trainer.evaluate()
+    assert len(trainer.state.log_history) > len(history)
+
+
+def test_arguments_serve_two_trainers(tmp_path):
+    """Alone, the JEPA loss has no best checkpoint; another Trainer with the same arguments has one."""
+    arguments, found = training.training_arguments(tmp_path), []
+    for objective in ("jepa", "hybrid"):
+        model, collator = training.model(objective), training.collator(objective)
+        trainer = PredRecTrainer(model, arguments, collator, training.rows(0, 100), training.rows(100, 120))
+        found.append(trainer.args.metric_for_best_model)
+    assert found == [None, "eval_mlm_loss"]
+
+
 def test_workers_that_persist_are_those_of_the_first_evaluation(tmp_path):
     """Each evaluation of a run had started workers of its own, and left them."""
     trainer = training.trainer(tmp_path, dataloader_num_workers=1, dataloader_persistent_workers=True)
