@@ -60,7 +60,7 @@ def timed_apart(arm: str, other: str, ratios: Sequence[float]) -> str:
     """Says how long two arms take where nothing else is done beside them."""
     return (
         f"Timed in turn, with nothing beside them, {arm} takes {np.median(ratios):.3f} times as long as {other} "
-        f"({len(ratios)} round{'s' if len(ratios) > 1 else ''}, {min(ratios):.3f} to {max(ratios):.3f}; see Time)."
+        f"({len(ratios)} round{'s' if len(ratios) > 1 else ''}, {min(ratios):.3f} to {max(ratios):.3f})."
     )
 
 
@@ -86,7 +86,8 @@ def time_blocks(
             if len(ratios) > 1:
                 match += f" ({min(ratios):.3f} to {max(ratios):.3f})"
             note = unequal_time(arm, other, ratios)
-            notes += [note] if note else []
+            timed = run_ratios(timing, arms, arm, other) if timing is not None else []
+            notes += [note, *([timed_apart(arm, other, timed)] if timed else [])] if note else []
         rows.append(
             [
                 arm,
