@@ -39,7 +39,8 @@ EXHAUSTIVE = (
     "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[documents-1-some, persistent]",
     "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[isolated-1-some",
     "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[streamed-1-some, persistent]",
-    "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[streamed documents-1-some",
+    "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[streamed-2-some]",
+    "test_resume.py::test_run_in_parts_equals_an_uninterrupted_one[streamed documents-1",
     "test_several_processes_measure_the_same",
     "test_train_tokenizer_gives_the_same_in_every_process",
 )
