@@ -369,8 +369,8 @@ class ObjectiveTrainer(Trainer):
         """As in evaluation."""
         return self.get_eval_dataloader(test_dataset)
 
-    def evaluate(self, eval_dataset=None, *args, **kwargs) -> dict[str, float]:
-        """As the stock method; what it logs of other rows than the Trainer's own is not in the run's history.
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
+        """As the stock method; what it logs as `eval_` of other rows than the Trainer's own is not in the history.
 
         The history decides on a collapse and is what cards show.
         """
@@ -382,10 +382,10 @@ class ObjectiveTrainer(Trainer):
             # Some losses draw random directions: evaluating, the monitor included, must not change what training
             # draws.
             with self._not_training(), kept_random_state(self.args.device):
-                return super().evaluate(eval_dataset, *args, **kwargs)
+                return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         finally:
             self.evaluates_own_rows = True
-            if not own:
+            if not own and metric_key_prefix == "eval":
                 self.state.log_history = history
 
     def evaluation_loop(

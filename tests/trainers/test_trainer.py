@@ -400,8 +400,10 @@ def test_evaluations_of_other_rows_are_not_in_the_history(tmp_path):
     other = trainer.evaluate(rows)
     assert trainer.state.log_history == history and other["eval_mlm_loss"] != own["eval_mlm_loss"]
     assert "eval_effective_rank" in own and "eval_effective_rank" not in other
+    test = trainer.evaluate(rows, metric_key_prefix="test")
+    assert trainer.state.log_history[-1]["test_mlm_loss"] == test["test_mlm_loss"] == other["eval_mlm_loss"]
     trainer.evaluate()
-    assert len(trainer.state.log_history) > len(history)
+    assert "eval_mlm_loss" in trainer.state.log_history[len(history) + 1]
 
 
 def test_arguments_serve_two_trainers(tmp_path):
