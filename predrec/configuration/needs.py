@@ -39,6 +39,9 @@ OF_METHODS = (
 )
 """The same of LLM-JEPA."""
 
+OF_RECIPES = (*OF_CHOICES, *OF_METHODS, ("position_embedding_type", ("rotary",), ("rotary_base",)))
+"""What a choice on the command line takes out of a recipe. Where both are typed, the base may be the predictor's."""
+
 OF_BOTH_LOSSES = ("mlm_view=context", "jepa_dropout", "jepa_start", "collapse_action=switch")
 """Options of pre-training, or values of them, that mean nothing without `objective=hybrid`."""
 
@@ -72,10 +75,10 @@ def without_meaning(choice: str, value: str) -> list[str]:
     """
     names = [
         name
-        for own, values, needing in (*OF_CHOICES, *OF_METHODS)
+        for own, values, needing in OF_RECIPES
         for name in needing
         if own == choice and value.lower() not in [str(known).lower() for known in values]
     ]
     # What is left out has its default, with which what needs another value of it means nothing either.
-    names += [name for own, _, needing in (*OF_CHOICES, *OF_METHODS) if own in names for name in needing]
+    names += [name for own, _, needing in OF_RECIPES if own in names for name in needing]
     return [*names, *(OF_LOSSES.get(value, ()) if choice == "objective" else ())]

@@ -34,7 +34,6 @@ REPLACING = {
     "tokenizer_name": TOKENIZER,
     "train_tokenizer": TOKENIZER,
     "validation_file": ("validation_share",),
-    "position_embedding_type": ("rotary_base",),
     "init_from": ("init_from", *ENCODER_ONLY, *TOKENIZER),
 }
 """What an argument on the command line takes out of the recipe: all that describes the thing it names."""

@@ -212,6 +212,11 @@ def test_parse_recipe_replaces_the_whole_tokenizer(recipe, argv, expected):
             ["--position_embedding_type", "sinusoidal"],
             {"position_embedding_type": "sinusoidal"},
         ),
+        (
+            "position_embedding_type: rotary\nrotary_base: 500\n",
+            ["--position_embedding_type", "rotary"],
+            {"position_embedding_type": "rotary", "rotary_base": 500.0},
+        ),
     ],
 )
 def test_parse_recipe_drops_what_has_no_meaning_with_a_choice(recipe, argv, expected):
