@@ -451,8 +451,10 @@ class PredRecForPreTraining(PreTrainedModel):
 
     def target_ids(self, indices: Tensor, num_rows: int, length: int) -> Tensor:
         """Numbers what targets are for, as [`token_ids`]: tokens of the batch, or texts if targets are pooled."""
-        tokens = self.token_ids(indices, num_rows, length)
-        return tokens // length if self.config.pool_targets else tokens
+        return self._compared(self.token_ids(indices, num_rows, length), length)
+
+    def _compared(self, token_ids: Tensor, length: int) -> Tensor:
+        return token_ids // length if self.config.pool_targets else token_ids
 
     def _mask(self, attention_mask: Tensor | None) -> Tensor | dict[str, Tensor] | None:
         """Prepares a padding mask for a full pass; relative-position and unlisted architectures want it as it is."""
@@ -514,6 +516,66 @@ class PredRecForPreTraining(PreTrainedModel):
         labels = labels.repeat(len(context_indices) // len(labels), 1)
         return labels.gather(1, context_indices).masked_fill(~context_mask, -100)
 
+    def _check_batch(self, input_ids: Tensor, layout: Layout | None, needed: dict[str, Tensor | None]):
+        if layout is not None and not self.takes_layout:
+            raise ValueError(
+                f"A layout needs attention within sequences, but `attn_implementation` is "
+                f"{self.encoder.config._attn_implementation}: leave `unpad` of the collator off, or use {UNPADDED!r}."
+            )
+        missing = [name for name, part in needed.items() if part is None]
+        if missing:
+            raise ValueError(
+                f"`{missing[0]}` is missing from the batch: batches of objective {self.active_objective} come from "
+                "DataCollatorForPreTraining."
+            )
+        if input_ids.shape[1] > position_limit(self.encoder):
+            raise ValueError(
+                f"Rows of {input_ids.shape[1]} tokens: the encoder has {position_limit(self.encoder)} positions. Cut "
+                "them, as by `tokenizer(..., truncation=True, max_length=...)`."
+            )
+
+    def _predict(
+        self,
+        context_states: Tensor,
+        context_indices: Tensor,
+        context_mask: Tensor,
+        target_indices: Tensor,
+        target_mask: Tensor,
+        token_ids: Tensor,
+        layout: Layout | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Predicts the latents of the targets.
+
+        Args:
+            context_states (`torch.FloatTensor`): Of all contexts, as `encode_context` or `encode_crops` returns them.
+            context_indices, context_mask, target_indices, target_mask: As `forward` takes them.
+            token_ids (`torch.LongTensor` of the shape of `target_indices`): Where targets are in the flattened texts.
+            layout ([`Layout`], *optional*): Of the contexts and targets, if their states are without padding.
+
+        Returns:
+            Latents `(..., hidden_size)`, and of each of them the token it is for and whether it counts, both `(...)`:
+            `(num_contexts, num_blocks, block_length)` or, with a layout, `(num_targets,)` unless blocks are pooled.
+        """
+        if self.config.jepa_view == "crops":
+            means = mean_of_crops(context_states, context_mask, layout)
+            return means[:, None, None].expand(*target_mask.shape, -1), token_ids, target_mask
+        predicted = self.predictor(context_states, context_indices, context_mask, target_indices, target_mask, layout)
+        if layout is None:
+            return predicted, token_ids, target_mask
+        if self.config.pool_targets:
+            blank = predicted.new_zeros(target_mask.numel(), predicted.shape[-1])
+            return blank.index_copy(0, layout.targets, predicted).view(*target_mask.shape, -1), token_ids, target_mask
+        token_ids = token_ids.flatten()[layout.targets]
+        return predicted, token_ids, torch.ones_like(token_ids, dtype=torch.bool)
+
+    def _context_logits(
+        self, states: Tensor, labels: Tensor, label_indices: Tensor | None, layout: Layout | None
+    ) -> tuple[Tensor, Tensor]:
+        """Does as `_logits` for the labels of the contexts, `(num_contexts, context_length)`."""
+        if layout is None:
+            return self._logits(states.flatten(0, 1), labels.flatten(), label_indices)
+        return self._logits(states, labels.flatten()[layout.context], label_indices)
+
     def forward(
         self,
         input_ids: torch.LongTensor,
@@ -558,57 +620,30 @@ class PredRecForPreTraining(PreTrainedModel):
             ValueError: If a layout is given to a model whose attention cannot use it, a part of the batch is missing,
                 or its rows are longer than the encoder has positions.
         """
-        if layout is not None and not self.takes_layout:
-            raise ValueError(
-                f"A layout needs attention within sequences, but `attn_implementation` is "
-                f"{self.encoder.config._attn_implementation}: leave `unpad` of the collator off, or use {UNPADDED!r}."
-            )
         predicts = self.active_objective != "mlm" and not skip_jepa
         reconstructs = self.active_objective != "jepa"
         needed = {"labels": labels} if reconstructs else {}
         if predicts:
             needed |= {"original_input_ids": original_input_ids, "context_indices": context_indices}
             needed |= {"target_indices": target_indices, "target_mask": target_mask, "context_mask": context_mask}
-        missing = [name for name, part in needed.items() if part is None]
-        if missing:
-            raise ValueError(
-                f"`{missing[0]}` is missing from the batch: batches of objective {self.active_objective} come from "
-                "DataCollatorForPreTraining."
-            )
-        if input_ids.shape[1] > position_limit(self.encoder):
-            raise ValueError(
-                f"Rows of {input_ids.shape[1]} tokens: the encoder has {position_limit(self.encoder)} positions. Cut "
-                "them, as by `tokenizer(..., truncation=True, max_length=...)`."
-            )
+        self._check_batch(input_ids, layout, needed)
+        contexts_layout = layout if layout is not None and layout.context is not None else None
+        from_context = reconstructs and self.training and self.config.mlm_view == "context"
         weight_jepa, weight_mlm, addend = self.loss_weights()
         output = PredRecForPreTrainingOutput(loss_lambda=(weight_jepa / (weight_jepa + weight_mlm)).detach())
         loss = share = input_ids.new_zeros((), dtype=torch.float32)
-        crops = self.config.jepa_view == "crops"
-        view_is_context = self.training and self.config.mlm_view == "context"
-        laid_out = layout if layout is not None and layout.context is not None else None
 
-        if predicts or (reconstructs and view_is_context):
+        if predicts or from_context:
             texts = original_input_ids if self.config.context_text == "original" else input_ids
             texts = texts.repeat(len(context_indices) // len(input_ids), 1)
-            encode = encode_crops if crops else encode_context
-            context_states = encode(self.encoder, texts, context_indices, context_mask, laid_out)
+            encode = encode_crops if self.config.jepa_view == "crops" else encode_context
+            context_states = encode(self.encoder, texts, context_indices, context_mask, contexts_layout)
 
         if predicts:
-            if crops:
-                means = mean_of_crops(context_states, context_mask, laid_out)
-                predicted = means[:, None, None].expand(*target_mask.shape, -1)
-            else:
-                predicted = self.predictor(
-                    context_states, context_indices, context_mask, target_indices, target_mask, laid_out
-                )
-            token_ids, counted = self.token_ids(target_indices, *input_ids.shape), target_mask
-            target_ids = self.target_ids(target_indices, *input_ids.shape)
-            if laid_out is not None and self.config.pool_targets and not crops:
-                blank = predicted.new_zeros(target_mask.numel(), predicted.shape[-1])
-                predicted = blank.index_copy(0, laid_out.targets, predicted).view(*target_mask.shape, -1)
-            elif laid_out is not None and not crops:
-                token_ids, target_ids = token_ids.flatten()[laid_out.targets], target_ids.flatten()[laid_out.targets]
-                counted = torch.ones_like(token_ids, dtype=torch.bool)
+            token_ids = self.token_ids(target_indices, *input_ids.shape)
+            predicted, token_ids, counted = self._predict(
+                context_states, context_indices, context_mask, target_indices, target_mask, token_ids, contexts_layout
+            )
             places = token_ids if layout is None else layout.in_text(token_ids)
             target = self.target_states(original_input_ids, attention_mask, layout).flatten(0, -2)[places]
             output.num_targets = self._count_targets(target_mask)
@@ -616,7 +651,7 @@ class PredRecForPreTraining(PreTrainedModel):
                 part = None if targets_in_update is None else output.num_targets / targets_in_update.clamp(min=1)
                 self._update_moments(target, counted, part)
             target = self.normalize_targets(target)
-            jepa_loss = self.jepa_loss(predicted, target, counted, target_ids)
+            jepa_loss = self.jepa_loss(predicted, target, counted, self._compared(token_ids, input_ids.shape[1]))
             output.jepa_loss = jepa_loss.detach()
             share = _share(output.num_targets, targets_in_update)
             # A loss that is left out now and then counts the more when it is not.
@@ -626,14 +661,9 @@ class PredRecForPreTraining(PreTrainedModel):
                 output.predicted_latents, output.target_latents = predicted, target
 
         if reconstructs:
-            if view_is_context:
-                labels = self._context_labels(labels, context_indices, context_mask).flatten()
-                states = context_states
-                if laid_out is None:
-                    states = context_states.flatten(0, 1)
-                else:
-                    labels = labels[laid_out.context]
-                logits, answers = self._logits(states, labels, label_indices)
+            if from_context:
+                labels = self._context_labels(labels, context_indices, context_mask)
+                logits, answers = self._context_logits(context_states, labels, label_indices, contexts_layout)
             else:
                 logits, answers = self._full_logits(input_ids, attention_mask, labels, label_indices, layout)
             mlm_loss = masked_lm_loss(logits, answers)
