@@ -9,43 +9,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
 from ..configuration import DataArguments, ModelArguments, parse_recipe, write_recipe
 from ..configuration.needs import NEEDS_OF_CHOICES
-from ..configuration.recipes import RecipeParser
-from ..data_collators import (
-    Corpus,
-    DataCollatorForPreTraining,
-    DocumentRows,
-    IsolatedRows,
-    PackedRows,
-    StreamedRows,
-    TokenRows,
-    load_corpus,
-    load_tokenizer,
-    sample_documents,
-    tokenize_documents,
-    train_tokenizer,
-)
-from ..data_collators.masked_tokens import special_token_table
+from ..data_collators import TokenRows
 from ..errors import UserError
 from ..modeling import PredRecForPreTraining
-from ..modeling.encoders import ENCODERS, position_limit
 from ..rules import unmet_needs
 from ..trainers import PredRecTrainer, PredRecTrainingArguments
 from ..trainers.best import check_evaluations
-from ..trainers.checkpoints import (
-    check_data,
-    check_recipe,
-    checkpoints_in,
-    resume_point,
-    write_errors_explained,
-)
+from ..trainers.checkpoints import check_data, checkpoints_in, write_errors_explained
 from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.disk import estimate, free_bytes
 from ..trainers.ending import close_connections
@@ -53,18 +30,18 @@ from ..trainers.export import EXPORT_STAGING
 from ..trainers.failures import failures_explained
 from ..trainers.interrupt import InterruptCallback
 from ..trainers.main_process import main_process_first
-from ..trainers.model_size import check_memory
 from ..trainers.optimizers import try_optimizer
 from ..trainers.resuming import BegunCallback, resume_errors_explained
 from ..trainers.slow import slow_choices
-from ..trainers.trained_weights import check_fits, load_masked_lm
+from ..trainers.trained_weights import check_fits
+from .beginning import check_a_batch_is_left, checkpoint_to_resume
 from .entry import command
 from .invocation import next_command, typed_folder, without_secrets
+from .pretraining_parts import build_collator, build_model, describe, load_data, prepare_rows, prepare_tokenizer
 
 logger = logging.get_logger(__name__)
 
 ARGUMENTS = (DataArguments, ModelArguments, PredRecTrainingArguments)
-DEFAULT_VOCAB_SIZE = 30522
 
 
 @command
@@ -114,12 +91,7 @@ def pretrain(
     for name in ("do_train", "do_eval"):
         if recipe.get(name) is False:
             raise UserError(f"`{name}` cannot be false: this command trains. To evaluate nothing: `eval_strategy no`.")
-    with main_process_first(training):
-        checkpoint = resume_point(training.output_dir, training.resume_from_checkpoint)
-    if checkpoint is not None and not training.ignore_recipe_mismatch:
-        parser = RecipeParser(ARGUMENTS)
-        defaults = {name: parser.get_default(name) for name in parser.field_names}
-        check_recipe(checkpoint, recipe, defaults, training.world_size)
+    checkpoint = checkpoint_to_resume(training, recipe, ARGUMENTS)
     started = time.perf_counter()
     use_all_cores(training.num_threads)
     encoder_config = model_arguments.loaded_encoder_config() if model_arguments.init_from else None
@@ -131,12 +103,8 @@ def pretrain(
     fingerprint = train_rows.fingerprint() if isinstance(train_rows, TokenRows) else None
     if checkpoint is not None and not training.ignore_recipe_mismatch:
         check_data(checkpoint, fingerprint)
-    if isinstance(train_rows, TokenRows) and training.dataloader_drop_last:
-        together = training.per_device_train_batch_size * training.world_size
-        if len(train_rows) < together:
-            raise UserError(
-                f"`dataloader_drop_last` would drop all: {len(train_rows)} rows do not fill a batch of {together}."
-            )
+    if isinstance(train_rows, TokenRows):
+        check_a_batch_is_left(training, len(train_rows), "rows")
     facts = describe(corpus, train_rows, eval_rows, tokenizer)
     if training.device.type == "cpu":
         # Only now: what preparing the data has freed is not to be kept.
@@ -163,12 +131,7 @@ def pretrain(
     for slow in slow_choices(trainer, data.isolate_documents):
         logger.warning(slow)
     if trainer.is_world_process_zero():
-        disk = estimate(trainer.args, model, tokenizer, len(train_rows) if isinstance(train_rows, TokenRows) else None)
-        free = free_bytes(training.output_dir)
-        more = {"model": _size(model), "threads": str(torch.get_num_threads()), "output_dir": disk.describe(free)}
-        for name, value in (facts | more).items():
-            print(f"{name}: {value}", flush=True)
-
+        announce(trainer, facts)
     with failures_explained(training.output_dir):
         try:
             with resume_errors_explained(checkpoint, begun), failures_explained(training.output_dir):
@@ -201,160 +164,14 @@ def refused_as_user_error() -> Iterator[None]:
         raise UserError(f"The model or the trainer refuses these arguments: {kind}{error}") from error
 
 
-def load_data(data: DataArguments, seed: int) -> Corpus:
-    """Loads the corpus that the arguments name."""
-    return load_corpus(
-        train_file=data.train_file,
-        validation_file=data.validation_file,
-        dataset_name=data.dataset_name,
-        dataset_config_name=data.dataset_config_name,
-        text_column=data.text_column,
-        sample_by=data.sample_by,
-        streaming=data.streaming,
-        validation_share=data.validation_share,
-        max_validation_documents=data.max_validation_documents,
-        seed=seed,
-        max_characters=data.max_characters,
-    )
-
-
-def prepare_tokenizer(
-    data: DataArguments, model: ModelArguments, corpus: Corpus, checkpoint: Path | None
-) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer, that of the checkpoint when resuming, or trains it on the corpus."""
-    if checkpoint is not None:
-        return load_tokenizer(checkpoint)
-    if data.train_tokenizer:
-        documents = sample_documents(corpus.train)
-        return train_tokenizer(documents, data.vocab_size or DEFAULT_VOCAB_SIZE, data.max_seq_length)
-    return load_tokenizer(data.tokenizer_name or model.init_from)
-
-
-def prepare_rows(
-    data: DataArguments, corpus: Corpus, tokenizer: PreTrainedTokenizerBase
-) -> tuple[TokenRows | StreamedRows, TokenRows]:
-    """Tokenizes the corpus and cuts it into rows to train and to evaluate on."""
-    kind, workers = (PackedRows if data.packing else DocumentRows), data.preprocessing_num_workers
-    if data.isolate_documents:
-        kind = IsolatedRows
-    validation = kind(tokenize_documents(corpus.validation, tokenizer, workers), tokenizer, data.max_seq_length)
-    if data.streaming:
-        return StreamedRows(corpus.train, tokenizer, data.max_seq_length, data.packing), validation
-    return kind(tokenize_documents(corpus.train, tokenizer, workers), tokenizer, data.max_seq_length), validation
-
-
-def build_model(
-    arguments: ModelArguments,
-    data: DataArguments,
-    tokenizer: PreTrainedTokenizerBase,
-    encoder_config: PreTrainedConfig | None = None,
-) -> PredRecForPreTraining:
-    """Builds the pre-training model around a new encoder or, given the configuration of `init_from`, a trained one."""
-    length = data.max_seq_length
-    if encoder_config is None:
-        special = {
-            "pad_token_id": tokenizer.pad_token_id,
-            "cls_token_id": tokenizer.cls_token_id,
-            "sep_token_id": tokenizer.sep_token_id,
-        }
-        stock = arguments.new_encoder_config(vocab_size=128)
-        for name, stand_in in (("bos_token_id", "cls_token_id"), ("eos_token_id", "sep_token_id")):
-            if getattr(stock, name, None) is not None:
-                special[name] = getattr(tokenizer, name) if getattr(tokenizer, name) is not None else special[stand_in]
-        spec = ENCODERS.get(arguments.model_type)
-        # Architectures that are not in the table may count positions as RoBERTa does, MPNet from a padding id of 1.
-        padding = tokenizer.pad_token_id if spec is not None else max(1, tokenizer.pad_token_id)
-        offset = padding + 1 if spec is None or spec.padded_positions else 0
-        longest = max(getattr(stock, "max_position_embeddings", 0), length + offset)
-        multiple = arguments.pad_vocab_to_multiple_of
-        vocab_size = -(-len(tokenizer) // multiple) * multiple
-        encoder_config = arguments.new_encoder_config(
-            vocab_size=vocab_size, max_position_embeddings=longest, **special
-        )
-    _check_fit(encoder_config, tokenizer, arguments)
-    config = arguments.pretraining_config(encoder_config)
-    config.padding_is_text = data.padding_is_text
-    check_memory(config)
-    model = PredRecForPreTraining(config)
-    longest = position_limit(model.encoder)
-    if length > longest:
-        raise UserError(f"`max_seq_length` is {length}, but the encoder takes at most {longest} tokens.")
-    # What comes out cuts texts to what it can read, whatever the tokenizer was made for.
-    tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
-    if arguments.init_from:
-        model.load_masked_lm(load_masked_lm(arguments.init_from, arguments.loaded_encoder_config()))
-    return model
-
-
-def _check_fit(config: Any, tokenizer: PreTrainedTokenizerBase, arguments: ModelArguments) -> None:
-    source = f"`init_from` {arguments.init_from!r}" if arguments.init_from else "`encoder_config`"
-    if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"The tokenizer has {len(tokenizer)} tokens but the encoder of {source} has {config.vocab_size}: "
-            "vocabulary and tokenizer disagree. Use the tokenizer that belongs to the encoder."
-        )
-    if arguments.init_from:
-        for name in ("pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id"):
-            of_config, of_tokenizer = getattr(config, name, None), getattr(tokenizer, name)
-            if of_config is not None and of_config != of_tokenizer:
-                raise UserError(
-                    f"`tokenizer_name`: the tokenizer's `{name}` is {of_tokenizer}, but that of {source} is "
-                    f"{of_config}: use the tokenizer that belongs to the encoder."
-                )
-
-
-def build_collator(
-    data: DataArguments,
-    model: ModelArguments,
-    training: PredRecTrainingArguments,
-    tokenizer: PreTrainedTokenizerBase,
-) -> DataCollatorForPreTraining:
-    """Builds the collator for training batches; the masks have the data seed if there is one."""
-    try:
-        return DataCollatorForPreTraining(
-            tokenizer,
-            seed=training.seed if training.data_seed is None else training.data_seed,
-            mlm_probability=data.mlm_probability,
-            mask_replace_prob=data.mask_replace_prob,
-            random_replace_prob=data.random_replace_prob,
-            masking_unit=data.masking_unit,
-            context_scale=tuple(data.context_scale),
-            target_scale=tuple(data.target_scale),
-            num_target_blocks=0 if model.objective == "mlm" else data.num_target_blocks,
-            num_mask_sets=data.num_mask_sets,
-            min_context_tokens=data.min_context_tokens,
-            context_excludes_targets=data.context_excludes_targets,
-            crop_length=tuple(data.crop_length) if model.jepa_view == "crops" else None,
-            padding_is_text=data.padding_is_text,
-            label_view=model.mlm_view,
-            max_seq_length=data.max_seq_length,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def unigram_entropy(rows: TokenRows, tokenizer: PreTrainedTokenizerBase, most: int = 20_000) -> float:
-    """Returns the entropy, in nats, of the distribution of ordinary tokens: what knowing only frequencies costs."""
-    sample = np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)
-    counts = sum(np.bincount(rows.row(int(index)), minlength=len(tokenizer)) for index in sample)
-    counts = counts[~special_token_table(tokenizer)]
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
-
-
-def describe(
-    corpus: Corpus, train_rows: TokenRows | StreamedRows, eval_rows: TokenRows, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, str]:
-    """Says what is trained on, for the console and the model card."""
-    size = "streamed"
-    if isinstance(train_rows, TokenRows):
-        size = f"{len(train_rows):,} rows of at most {train_rows.max_seq_length} tokens"
-    return {
-        "data": f"{corpus.description}; {size}; {len(eval_rows):,} rows held out",
-        "tokenizer": f"{len(tokenizer):,} tokens",
-        "unigram entropy": f"{unigram_entropy(eval_rows, tokenizer):.3f} nats on held-out text "
-        "(a masked-LM loss below this has learned more than word frequencies)",
-    }
+def announce(trainer: PredRecTrainer, facts: dict[str, str]) -> None:
+    """Prints what is about to be trained, on what, and how much of the disk it will take."""
+    rows, model = trainer.train_dataset, trainer.model
+    disk = estimate(trainer.args, model, trainer.processing_class, len(rows) if isinstance(rows, TokenRows) else None)
+    free = free_bytes(trainer.args.output_dir)
+    more = {"model": _size(model), "threads": str(torch.get_num_threads()), "output_dir": disk.describe(free)}
+    for name, value in (facts | more).items():
+        print(f"{name}: {value}", flush=True)
 
 
 def finish(trainer: PredRecTrainer, recipe: dict[str, Any]) -> None:

@@ -17,7 +17,8 @@ import yaml
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from predrec.commands import main as console
-from predrec.commands.pretrain import build_model, main
+from predrec.commands.pretrain import main
+from predrec.commands.pretraining_parts import build_model
 from predrec.configuration import DataArguments, ModelArguments
 from predrec.trainers import NonFiniteLossError, PredRecTrainer
 from predrec.trainers.interrupt import SIGNALS
