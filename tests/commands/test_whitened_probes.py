@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from predrec.commands import probe_glue
+from predrec.commands import probe_heads
 from predrec.commands.probe_glue import main
 from predrec.eval.embeddings import Embedder
 from predrec.eval.encoder import load_encoder
@@ -53,7 +53,7 @@ def fitted(monkeypatch) -> list[int]:
         sizes.append(len(vectors))
         return fit_whitening(vectors, epsilon)
 
-    monkeypatch.setattr(probe_glue, "fit_whitening", fit)
+    monkeypatch.setattr(probe_heads, "fit_whitening", fit)
     return sizes
 
 
