@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
     set_seed,
@@ -104,22 +105,7 @@ def finetune_once(
 ) -> None:
     """Fine-tunes one model on one task with one seed."""
     set_seed(training.seed)
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # The report of a missing classifier is what fine-tuning is about.
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        path,
-        dtype=torch.float32,  # Not the file's: `bf16` and `fp16` are autocast.
-        num_labels=task.num_labels or 1,
-        problem_type="regression" if task.is_regression else "single_label_classification",
-        trust_remote_code=encoder_arguments.trust_remote_code,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    logging.set_verbosity(level)
-    if not training.do_train and info["missing_keys"]:
-        raise UserError(
-            f"{path!r} is not fine-tuned ({sorted(info['missing_keys'])[0]} is missing): pass `--do_train`."
-        )
+    model = load_classifier(path, task, training.do_train, encoder_arguments.trust_remote_code)
     datasets = [tokenized(split, encoder.tokenizer, encoder.max_seq_length, task) for split in splits]
     # What attends to padding gives the same states only at the same length.
     whole = getattr(model.config, "attend_to_padding", False)
@@ -136,28 +122,56 @@ def finetune_once(
         trainer.train(resume_from_checkpoint=checkpoint_of(training))
         if training.save_strategy != SaveStrategy.NO:
             trainer.save_model()
-    if not training.do_eval:
-        return
-    output = trainer.predict(datasets[1]).predictions
-    scores = np.asarray(output[0] if isinstance(output, tuple) else output)
+    if training.do_eval:
+        output = trainer.predict(datasets[1]).predictions
+        record_scores(results, task, splits, np.asarray(output[0] if isinstance(output, tuple) else output), who)
+
+
+def load_classifier(path: str, task: Task, do_train: bool, trust_remote_code: bool) -> PreTrainedModel:
+    """Loads a model with the classifier of a task: a new one, or the one that it was fine-tuned with.
+
+    Raises:
+        UserError: If nothing is to be trained and the model has no classifier.
+    """
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # The report of a missing classifier is what fine-tuning is about.
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        path,
+        dtype=torch.float32,  # Not the file's: `bf16` and `fp16` are autocast.
+        num_labels=task.num_labels or 1,
+        problem_type="regression" if task.is_regression else "single_label_classification",
+        trust_remote_code=trust_remote_code,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    logging.set_verbosity(level)
+    if not do_train and info["missing_keys"]:
+        raise UserError(
+            f"{path!r} is not fine-tuned ({sorted(info['missing_keys'])[0]} is missing): pass `--do_train`."
+        )
+    return model
+
+
+def record_scores(
+    results: Results, task: Task, splits: tuple[Split, Split], scores: np.ndarray, who: dict[str, Any]
+) -> None:
+    """Records the metrics of a task and the predictions.
+
+    Args:
+        results ([`Results`]): What they are added to.
+        task ([`Task`]): The task.
+        splits (`tuple`): What was trained on, and what is scored.
+        scores (`np.ndarray` of shape `(num_rows, num_outputs)`): Of the second split.
+        who (`dict`): `model`, `replicate` and `seed`.
+    """
     if not np.isfinite(scores).all():
         raise UserError(f"Fine-tuning on `{task.name}` diverged: lower `learning_rate`.")
     predicted = scores[:, 0] if task.is_regression else scores.argmax(-1)
-    metrics = load_metric("glue", task.folder).compute(
-        predictions=predicted.tolist(), references=splits[1].labels.tolist()
-    )
-    kind = "finetune" + DEVELOPMENT * splits[1].development
-    for metric, value in metrics.items():
-        add_record(
-            results,
-            kind=kind,
-            task=task.name,
-            metric=metric,
-            value=value,
-            num_train=len(splits[0]),
-            num_eval=len(splits[1]),
-            **who,
-        )
+    metric = load_metric("glue", task.folder)
+    kind, sizes = "finetune" + DEVELOPMENT * splits[1].development, [len(split) for split in splits]
+    shared = {"kind": kind, "task": task.name, "num_train": sizes[0], "num_eval": sizes[1], **who}
+    for name, value in metric.compute(predictions=predicted.tolist(), references=splits[1].labels.tolist()).items():
+        add_record(results, **shared, metric=name, value=value)
     key = f"{kind}|{who['model']}|{who['replicate']}|{task.name}|finetune|-"
     earlier = [results.predictions[key]] if key in results.predictions else []
     results.predictions[key] = np.concatenate([*earlier, predicted[None]])

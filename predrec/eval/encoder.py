@@ -179,8 +179,27 @@ def load_encoder(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     name = Path(path).resolve().name if Path(path).is_dir() else str(path)
     path = _transformer_folder(Path(path)) if Path(path).is_dir() else path
+    tokenizer, model, info = _read(path, trust_remote_code)
+    _check(name, tokenizer, model, info)
+    for part in {key.split(".")[0] for key in info["missing_keys"]}:
+        setattr(model, part, None)  # Random at every load, it would give the weights another name each time.
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else getattr(model.config, "pad_token_id", None)
+    if pad is None:
+        raise UserError(
+            f"{name}: neither the tokenizer nor the configuration has a padding token. Set one, such as "
+            "`tokenizer.pad_token = tokenizer.eos_token`, and save the tokenizer."
+        )
+    longest = min(position_limit(model), tokenizer.model_max_length)
+    model = model.to(device).eval().requires_grad_(False)
+    return FrozenEncoder(name, model, tokenizer, min(max_seq_length, longest), best_dtype(dtype, device), int(pad))
+
+
+def _read(
+    path: str | Path, trust_remote_code: bool
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, dict[str, Any]]:
+    """Reads a tokenizer and a base model, with what transformers says of its weights."""
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # The loading report is read below; unused heads are expected.
+    logging.set_verbosity_error()  # What is returned says what was loaded; unused heads are expected.
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         if config.model_type == "predrec_pretraining":
@@ -192,13 +211,18 @@ def load_encoder(
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # Refused below, by name.
+            ignore_mismatched_sizes=True,  # `_check` refuses them, by name.
         )
     except Exception as error:  # Damaged files raise whatever their reader raises.
         words = " ".join(str(error).split())[:1000] + pickles_instead(Path(path))
         raise UserError(f"Cannot load an encoder from {str(path)!r}: {words}") from error
     finally:
         logging.set_verbosity(level)
+    return tokenizer, model, info
+
+
+def _check(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Raises `UserError` if what was loaded is no trained encoder, or not one with this tokenizer."""
     missing = [key for key in info["missing_keys"] if not key.startswith(UNTRAINED_PARTS)]
     missing += [f"{key} (another size)" for key, *_ in info["mismatched_keys"]]
     if missing:
@@ -214,17 +238,6 @@ def load_encoder(
             f"{name}: the tokenizer has {len(tokenizer)} tokens but the encoder {model.config.vocab_size}: they do "
             "not belong together."
         )
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else getattr(model.config, "pad_token_id", None)
-    if pad is None:
-        raise UserError(
-            f"{name}: neither the tokenizer nor the configuration has a padding token. Set one, such as "
-            "`tokenizer.pad_token = tokenizer.eos_token`, and save the tokenizer."
-        )
-    for part in {key.split(".")[0] for key in info["missing_keys"]}:
-        setattr(model, part, None)  # Random at every load, it would give the weights another name each time.
-    longest = min(position_limit(model), tokenizer.model_max_length)
-    model = model.to(device).eval().requires_grad_(False)
-    return FrozenEncoder(name, model, tokenizer, min(max_seq_length, longest), best_dtype(dtype, device), int(pad))
 
 
 def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
