@@ -220,6 +220,9 @@ def _small(module: str, words: list[str]) -> list[str]:
         drop(small, "--vocab_size")
     if "--validation_file" in words:
         drop(small, "--validation_share")
+    if "crops" in words:  # They have no predictor, and all of a piece is seen.
+        for name in ("--predictor_num_hidden_layers", "--min_context_tokens"):
+            drop(small, name)
     if "--init_from" in words:
         for name in SIZES:
             drop(small, name)
