@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,13 +14,11 @@ from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
 from ..configuration import DataArguments, ModelArguments, parse_recipe, write_recipe
-from ..configuration.needs import NEEDS_OF_CHOICES
 from ..data_collators import TokenRows
 from ..errors import UserError
 from ..modeling import PredRecForPreTraining
-from ..rules import unmet_needs
 from ..trainers import PredRecTrainer, PredRecTrainingArguments
-from ..trainers.best import check_evaluations
+from ..trainers.arguments_together import check_together
 from ..trainers.checkpoints import check_data, checkpoints_in, write_errors_explained
 from ..trainers.cpu import keep_freed_memory, use_all_cores
 from ..trainers.disk import estimate, free_bytes
@@ -49,34 +46,6 @@ def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code: 0, 1 for a run that failed, 2 for what the user can mend."""
     (data, model, training), recipe = parse_recipe(argv, ARGUMENTS)
     return pretrain(data, model, training, recipe, argv)
-
-
-def check_together(data: DataArguments, model: ModelArguments, training: PredRecTrainingArguments) -> None:
-    """Refuses, before anything is loaded, combinations that no single group of arguments can see."""
-    if not (data.tokenizer_name or data.train_tokenizer or model.init_from):
-        raise UserError("`tokenizer_name` is missing: give a Hub id or a directory, or pass `--train_tokenizer`.")
-    if data.vocab_size and not data.train_tokenizer:
-        raise UserError("`vocab_size` sizes a trained tokenizer: add `--train_tokenizer`, or drop it.")
-    if data.train_tokenizer and model.init_from:
-        raise UserError("`train_tokenizer` would not fit the vocabulary of `init_from`: drop one of them.")
-    if data.padding_is_text and (model.init_from or model.model_type != "predrec"):
-        raise UserError("`padding_is_text` is for new predrec encoders, which go on attending to padding afterwards.")
-    if data.streaming and training.max_steps < 1:
-        raise UserError("`streaming` does not know how long an epoch is: give `max_steps`.")
-    if data.streaming and training.dataloader_num_workers > 1:
-        raise UserError("`dataloader_num_workers` must be 0 or 1 with `streaming`, whose order is fixed.")
-    further = (model.encoder_config or {}).get("position_embedding_type")
-    rotary = "rotary" in (model.position_embedding_type, model.predictor_position_embedding_type, further)
-    if model.model_type == "predrec" and model.rotary_base is not None and not rotary:
-        raise UserError("`rotary_base` is only for `position_embedding_type=rotary`: leave it out.")
-    if model.objective != "mlm":
-        given, defaults = vars(data) | vars(model), vars(DataArguments()) | vars(ModelArguments())
-        changed = {name for name, value in given.items() if value != defaults[name]}
-        for name, need in unmet_needs(NEEDS_OF_CHOICES, SimpleNamespace(**given), changed).items():
-            raise UserError(f"`{name}` is only for `{need}`: leave it out.")
-        if model.loss_weighting == "schedule" and model.loss_lambda == model.loss_lambda_end:
-            raise UserError(f"`loss_weighting=schedule` ends where it begins, at {model.loss_lambda}: give an end.")
-    check_evaluations(model, training)
 
 
 def pretrain(

@@ -84,7 +84,7 @@ def prepare(path: Path, arguments: ReproduceArguments) -> tuple[Workshop, dict[s
     check_evaluation(experiment)
     definitions, per_step, tokens = {}, {}, {}
     for name, arm in experiment.arms.items():
-        decisive, training = resolve_arm(arm)
+        decisive, training = resolve_arm(arm, arguments.tokenizer_name)
         definitions[name] = digest(decisive)
         rows = training.per_device_train_batch_size * training.gradient_accumulation_steps
         per_step[name] = rows * int(arm.arguments.get("max_seq_length", 512))

@@ -12,6 +12,7 @@ from ..configuration import DataArguments, ModelArguments, parse_recipe, read_re
 from ..configuration.suggestions import did_you_mean
 from ..errors import UserError
 from ..trainers import PredRecTrainingArguments
+from ..trainers.arguments_together import check_together
 from ..trainers.checkpoints import MAY_DIFFER
 
 PARTS = ("title", "data", "pretrain", "arms", "order", "probe", "geometry", "pairs", "contrasts", "primary")
@@ -265,25 +266,31 @@ def _floor(content: Any, arms: Mapping[str, Arm]) -> Floor:
     return Floor(**(content | {"first_seed": first}))
 
 
-def resolve_arm(arm: Arm) -> tuple[dict[str, Any], PredRecTrainingArguments]:
+def resolve_arm(arm: Arm, tokenizer_name: str | None = None) -> tuple[dict[str, Any], PredRecTrainingArguments]:
     """Checks the arguments of an arm as `pretrain` would.
+
+    Args:
+        arm ([`Arm`]): One of an experiment's.
+        tokenizer_name (`str`, *optional*): The tokenizer that the command is given for all arms; it decides nothing.
 
     Returns:
         Those that decide what is trained, with their final values, and the training arguments.
 
     Raises:
-        UserError: If one is unknown or impossible.
+        UserError: If one is unknown, impossible, or does not go with the others.
     """
     kinds = (DataArguments, ModelArguments, PredRecTrainingArguments)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{arm.name}.yaml"
         write_recipe(path, arm.arguments)
         try:
-            (*_, training), values = parse_recipe([str(path), "--output_dir", folder], kinds)
+            groups, values = parse_recipe([str(path), "--output_dir", folder], kinds)
+            groups[0].tokenizer_name = tokenizer_name or groups[0].tokenizer_name
+            check_together(*groups)
         except UserError as error:
             raise UserError(f"Arm `{arm.name}`: {str(error).replace(str(path), path.name)}") from error
     decisive = {name: value for name, value in values.items() if not MAY_DIFFER.fullmatch(name)}
-    return decisive, training
+    return decisive, groups[-1]
 
 
 def digest(values: Mapping[str, Any]) -> str:

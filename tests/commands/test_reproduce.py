@@ -337,7 +337,7 @@ def test_timing_that_is_stopped_writes_nothing(place, monkeypatch, capsys):
 def test_what_happens_between_updates_is_left_out_of_what_is_timed(tmp_path, options):
     arm = Arm("hybrid", "", {"max_steps": "4000", "eval_steps": "0.5", "save_steps": "100", **options})
     arguments = timed_arguments(arm, 60)
-    _, training = resolve_arm(replace(arm, arguments=arguments))
+    _, training = resolve_arm(replace(arm, arguments=arguments), tokenizer_name="given")
     assert (training.max_steps, training.save_steps, training.logging_steps) == (60, 60, 5)
     assert training.eval_strategy == "no" and arguments.keys() >= {"jepa_start"} & options.keys()
 

@@ -98,6 +98,19 @@ def test_argument_of_an_arm_is_checked_as_pretrain_does(changed):
         resolve_arm(experiment.arms["hybrid"])
 
 
+def test_arguments_of_an_arm_that_do_not_go_together_are_found_before_it_runs(changed):
+    experiment = changed("{why: both losses}", "{why: both losses, jepa_temperature: 0.2}")
+    with pytest.raises(UserError, match="Arm `hybrid`: `jepa_temperature` is only for `jepa_loss=infonce`"):
+        resolve_arm(experiment.arms["hybrid"])
+
+
+def test_tokenizer_of_the_command_serves_an_arm_without_one_and_is_not_in_its_definition(changed):
+    arm = changed("{why: both losses}", "{why: both losses, tokenizer_name: null}").arms["hybrid"]
+    with pytest.raises(UserError, match="Arm `hybrid`: `tokenizer_name` is missing"):
+        resolve_arm(arm)
+    assert "tokenizer_name" not in resolve_arm(arm, "somebody/tokenizer")[0]
+
+
 def definition_of(experiment, name: str = "hybrid") -> str:
     return digest(resolve_arm(experiment.arms[name])[0])
 
