@@ -17,7 +17,6 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import SaveStrategy, get_last_checkpoint
-from transformers.utils import logging
 
 from ..configuration import EncoderArguments
 from ..configuration.probe_arguments import FINETUNE_DEFAULTS, GlueTrainingArguments, ProbeArguments
@@ -26,6 +25,7 @@ from ..eval.encoder import FrozenEncoder, load_encoder
 from ..eval.metrics import load_metric
 from ..eval.results import DEVELOPMENT, Results, add_record
 from ..eval.tasks import Split, Task
+from ..quiet import quiet_loading
 
 
 def finetune(
@@ -133,18 +133,16 @@ def load_classifier(path: str, task: Task, do_train: bool, trust_remote_code: bo
     Raises:
         UserError: If nothing is to be trained and the model has no classifier.
     """
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # The report of a missing classifier is what fine-tuning is about.
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        path,
-        dtype=torch.float32,  # Not the file's: `bf16` and `fp16` are autocast.
-        num_labels=task.num_labels or 1,
-        problem_type="regression" if task.is_regression else "single_label_classification",
-        trust_remote_code=trust_remote_code,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    logging.set_verbosity(level)
+    with quiet_loading():  # The report of a missing classifier is what fine-tuning is about.
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            dtype=torch.float32,  # Not the file's: `bf16` and `fp16` are autocast.
+            num_labels=task.num_labels or 1,
+            problem_type="regression" if task.is_regression else "single_label_classification",
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
     if not do_train and info["missing_keys"]:
         raise UserError(
             f"{path!r} is not fine-tuned ({sorted(info['missing_keys'])[0]} is missing): pass `--do_train`."

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from ..errors import UserError
 from ..modeling.encoders import position_limit
+from ..quiet import quiet_loading
 from ..trainers.contents import pickles_instead
 from ..trainers.hardware import has_fast_bfloat16
 
@@ -198,26 +198,23 @@ def _read(
     path: str | Path, trust_remote_code: bool
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, dict[str, Any]]:
     """Reads a tokenizer and a base model, with what transformers says of its weights."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # What is returned says what was loaded; unused heads are expected.
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        if config.model_type == "predrec_pretraining":
-            raise UserError("it is a checkpoint of a training; the trained encoder is in the run's own directory.")
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-        model, info = AutoModel.from_pretrained(
-            path,
-            dtype=torch.float32,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # `_check` refuses them, by name.
-        )
+        with quiet_loading():  # What is returned says what was loaded; unused heads are expected.
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+            if config.model_type == "predrec_pretraining":
+                raise UserError("it is a checkpoint of a training; the trained encoder is in the run's own directory.")
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+            model, info = AutoModel.from_pretrained(
+                path,
+                dtype=torch.float32,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # `_check` refuses them, by name.
+            )
     except Exception as error:  # Damaged files raise whatever their reader raises.
         words = " ".join(str(error).split())[:1000] + pickles_instead(Path(path))
         raise UserError(f"Cannot load an encoder from {str(path)!r}: {words}") from error
-    finally:
-        logging.set_verbosity(level)
     return tokenizer, model, info
 
 

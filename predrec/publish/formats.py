@@ -11,8 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import UserError
 from ..eval.pooling import POOLINGS
 from ..modeling.encoders import position_limit
+from ..quiet import quiet_loading
 from ..trainers.export import check_export
-from .weights import Source, quietly
+from .weights import Source
 
 NEEDED = {"sentence-transformers": ("sentence_transformers",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 """Modules that a format needs; the extra that brings them has the name of the format."""
@@ -82,7 +83,7 @@ def write_sentence_transformers(
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     source.tokenizer.model_max_length = max_seq_length
-    with tempfile.TemporaryDirectory() as plain, quietly():
+    with tempfile.TemporaryDirectory() as plain, quiet_loading():
         source.model.save_pretrained(plain)
         source.tokenizer.save_pretrained(plain)
         transformer = Transformer(plain)

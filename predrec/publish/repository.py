@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModel, AutoModelForCausalLM
 
 from ..errors import UserError
+from ..quiet import quiet_loading
 from ..trainers.export import check_export
-from .weights import quietly
 
 PUBLISHED = (
     *("README.md", "LICENSE", "recipe.yaml", "training_curves.png", "figures/*.png"),
@@ -279,7 +279,7 @@ def _incomplete(folder: Path) -> Iterator[str]:
             check_export(folder)
             return
         kind = AutoModelForCausalLM if any(name.endswith("ForCausalLM") for name in architectures) else AutoModel
-        with quietly():
+        with quiet_loading():
             _, info = kind.from_pretrained(
                 folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from ..errors import UserError, reason_of
 from ..eval.encoder import check_tokenizer, load_encoder
 from ..modeling import AUTO_MAP, PredRecForPreTraining
+from ..quiet import quiet_loading
 from ..trainers.checkpoints import checkpoints_in
 from ..trainers.contents import pickles_instead
 from ..trainers.integrity import check_whole, damage
@@ -98,21 +98,10 @@ def _card(folder: Path) -> Path | None:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Keeps transformers from printing its loading reports, which are read here or say what is known."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
-@contextmanager
 def _loading(path: str | Path) -> Iterator[None]:
     """Turns what goes wrong into a [`UserError`]."""
     try:
-        with quietly():
+        with quiet_loading():
             yield
     except Exception as error:  # Damaged files raise whatever their reader raises.
         reason = reason_of(error)[:1000] + pickles_instead(Path(path))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from ..modeling import AUTO_MAP, PredRecForPreTraining
+from ..quiet import quiet_loading
 from .checkpoints import write_errors_explained
 from .whole_folders import sync
 
@@ -85,16 +85,9 @@ def check_export(directory: str | Path) -> None:
 
     `AutoModel` may add parts that no masked-LM training touches, such as BERT's pooler: they are not missed.
     """
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
+    with quiet_loading():
         masked_lm, with_head = AutoModelForMaskedLM.from_pretrained(directory, output_loading_info=True)
         _, bare = AutoModel.from_pretrained(directory, output_loading_info=True)
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
     trained = set(masked_lm.base_model.state_dict())
     prefix = masked_lm.base_model_prefix + "."
     problems = {
